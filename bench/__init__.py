@@ -1,0 +1,1 @@
+"""Compose a station and run plans on it: the cycle, its safety, certification, and the command line."""

@@ -1,0 +1,1 @@
+"""The OCPP-J remote procedure call layer, used by both ends."""

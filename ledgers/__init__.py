@@ -1,0 +1,1 @@
+"""Records, contracts, ledgers and settlement. Imports no other room of the house."""

@@ -1,0 +1,1 @@
+"""Contracts: pure functions from state and input to writes, per channel."""

@@ -1,0 +1,1 @@
+"""The ledger and the accounts that need no service."""

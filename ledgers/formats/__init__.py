@@ -1,0 +1,1 @@
+"""Formats that other people's software reads."""

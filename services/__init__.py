@@ -1,0 +1,1 @@
+"""Back offices: today the OCPP central system."""

@@ -1,0 +1,1 @@
+"""Behave like devices: physics, and the wire faces that expose it."""

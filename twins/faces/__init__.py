@@ -1,0 +1,1 @@
+"""Wire faces: what a twin sounds like to a client."""

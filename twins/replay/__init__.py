@@ -1,0 +1,1 @@
+"""Recordings of real vehicles as input."""

@@ -1,0 +1,1 @@
+"""The van: its electronic control units around the pack."""
