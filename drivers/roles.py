@@ -300,7 +300,7 @@ class PowerMeter(Protocol):
 class WireTrace(Protocol):
     """Where a driver reports what went over its link."""
 
-    def __call__(self, direction: str, data: bytes) -> None:
+    def __call__(self, direction: str, data: bytes, /) -> None:
         """`direction` is `>` towards the device, `<` from it."""
 
 

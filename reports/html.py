@@ -1,0 +1,704 @@
+"""The report of a run: one HTML file that opens anywhere, shows the verdict first and hides nothing.
+
+The page is made from the run folder alone, so that it can be made again years later. What the folder does not hold
+(no certificate because the run was aborted, a record that was damaged) is said with the reason, in its place; a
+report is never refused because a part is missing.
+
+Everything is inlined, and a Content-Security-Policy lets the page fetch nothing and run nothing but our own two
+scripts, named by their hashes. So a device name that is a piece of HTML stays a name.
+
+`reports.html` prepares sections of tables and plots as plain values; the template only lays them out.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ledgers.canonical import Json
+from ledgers.records import Agreement, Direction, EnergyFigure, GridOrder, SignedRecord
+from reports.errors import RenderError
+from reports.inputs import ReportInput, read_report_input
+from reports.plots import Panel, RenderedPlots, render_plots
+from reports.run import Run
+from reports.series import OrderWindow, build_panels, find_cast, ramp_s
+
+Tone = Literal["", "good", "warn", "bad", "muted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One table cell; `code` is set in a fixed-width face and may be broken anywhere."""
+
+    text: str
+    tone: Tone = ""
+    number: bool = False
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table with its caption; the first column holds the row's heading."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page: words, then tables; `folded` ones open on a click."""
+
+    key: str
+    title: str
+    words: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    folded: bool = False
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A figure for the top of the page."""
+
+    name: str
+    figure: str
+    unit: str = ""
+    detail: str = ""
+    tone: Tone = ""
+
+
+def render_report(run: Run, given: ReportInput) -> str:
+    """The whole page as text; UTF-8, self-contained, below 3 MB."""
+    orders = _orders(run, given)
+    panels = build_panels(run, [window for _, window in orders])
+    plots = render_plots(panels)
+    theme_js = _template("report.js")
+    page = _environment().get_template("report.html.j2")
+    verdict, tone = _verdict(run)
+    return page.render(
+        title=f"{run.manifest.get('plan', 'run')} on {run.manifest.get('station', 'a station')}",
+        run_name=run.folder.name,
+        verdict=verdict,
+        tone=tone,
+        reason=run.left_open or str(run.manifest.get("reason") or ""),
+        badges=_badges(run, given),
+        facts=_facts(run, given),
+        panels=panels,
+        plots=plots,
+        sections=_sections(run, given, orders),
+        policy=_policy(plots, theme_js),
+        style=_template("report.css"),
+        theme_js=theme_js,
+        plot_notes=_plot_notes(panels),
+    )
+
+
+def write_report(folder: Path) -> Path:
+    """Make `report.html` from what the run folder holds, replacing an older one at once or not at all.
+
+    Raises RunError when the folder is no run, RenderError when the file cannot be written.
+    """
+    given = read_report_input(folder)
+    with Run.open(folder) as run:
+        text = render_report(run, given)
+    path = folder / "report.html"
+    temporary = folder / f"report.html.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RenderError(f"cannot write {path}: {error}; check free space and permissions") from error
+    return path
+
+
+_EVENTS_SHOWN: Final = 200
+_HALF_MILLISECOND_S: Final = 0.0005  # a record states its times to the millisecond
+_UNIT_ENDINGS: Final = frozenset({"w", "c", "v", "a", "s", "wh", "percent"})
+_NO: Final = "\u2013"
+_MINUS: Final = "\u2212"
+_VERDICTS: Final[Mapping[str, tuple[str, Tone]]] = {
+    "pass": ("Pass", "good"),
+    "fail": ("Fail", "bad"),
+    "tripped": ("Tripped by a limit", "bad"),
+    "aborted": ("Aborted", "bad"),
+    "unfinished": ("Unfinished", "warn"),
+}
+_AGREEMENT: Final[Mapping[Agreement, Tone]] = {
+    Agreement.AGREE: "good",
+    Agreement.DISAGREE: "bad",
+    Agreement.NOT_JUDGED: "warn",
+}
+_LIMIT_TONES: Final[Mapping[str, Tone]] = {"pass": "good", "warn": "warn", "fail": "bad", "not_judged": "warn"}
+
+
+# The top of the page --------------------------------------------------------------------------------------------------
+
+
+def _verdict(run: Run) -> tuple[str, Tone]:
+    if run.left_open is not None and run.verdict == "pass":
+        return "Unfinished", "warn"
+    return _VERDICTS.get(run.verdict.lower(), (run.verdict, "warn"))
+
+
+def _badges(run: Run, given: ReportInput) -> tuple[tuple[str, Tone], ...]:
+    badges: list[tuple[str, Tone]] = []
+    material = given.record.record.station.material.value if given.record else run.manifest.get("material")
+    if material is not None:
+        badges.append((str(material), "good" if material == "measured" else "warn"))
+    badges.append(("stepped time" if run.manifest.get("stepped") else "wall clock", ""))
+    if given.certificate is not None:
+        badges.append(("certificate issued", "good"))
+    else:
+        badges.append(("no certificate", "warn"))
+    return tuple(badges)
+
+
+def _facts(run: Run, given: ReportInput) -> tuple[Fact, ...]:
+    facts: list[Fact] = []
+    cycles = run.cycles()
+    if len(cycles):
+        duration_s = float(cycles[-1, 1] - cycles[0, 1])
+        facts.append(Fact("Duration", f"{duration_s / 60:.1f}", "min", f"{len(cycles):,} cycles recorded"))
+    if given.record is None:
+        return tuple(facts)
+    record = given.record.record
+    for direction, name in ((Direction.IMPORT, "Charged"), (Direction.EXPORT, "Discharged")):
+        figure = _best_figure(run, record.energy.of(direction))
+        if figure is not None and figure.value_wh is not None:
+            detail = f"± {(figure.expanded_uncertainty_wh or 0) / 1000:.3f} kWh (k = 2), {figure.witness}, AC side"
+            facts.append(Fact(name, f"{figure.value_wh / 1000:.3f}", "kWh", detail))
+    use = record.battery_use
+    if use.soc_begin_percent is not None and use.soc_end_percent is not None:
+        facts.append(Fact("State of charge in %", f"{use.soc_begin_percent:.1f} → {use.soc_end_percent:.1f}"))
+    if use.equivalent_full_cycles is not None:
+        detail = "throughput over twice the rated capacity"
+        facts.append(Fact("Battery use", f"{use.equivalent_full_cycles:.3f}", "EFC", detail))
+    verdict = record.reconciliation.verdict
+    told = {Agreement.AGREE: "agree", Agreement.DISAGREE: "disagree", Agreement.NOT_JUDGED: "not judged"}[verdict]
+    odd = f"{record.reconciliation.odd_witness} stands alone" if record.reconciliation.odd_witness else ""
+    facts.append(Fact("Witnesses", told, "", odd, _AGREEMENT[verdict]))
+    return tuple(facts)
+
+
+def _best_figure(run: Run, figures: Sequence[EnergyFigure]) -> EnergyFigure | None:
+    at_ac = [figure for figure in figures if figure.plane.value == "ac" and figure.value_wh is not None]
+    analyzer = find_cast(run).analyzer
+    return next((figure for figure in at_ac if figure.witness == analyzer), at_ac[0] if at_ac else None)
+
+
+def _plot_notes(panels: Sequence[Panel]) -> dict[str, str]:
+    notes = {
+        "power": "Drag to zoom, all plots together; the arrow in the tool bar brings the whole session back. A click "
+        "on a name in the legend hides its line.",
+        "difference": "What the two witnesses of one side of the charger say, subtracted; at power steps a difference "
+        "of one sample is the distance between their times of sampling.",
+    }
+    return {panel.key: notes.get(panel.key, "") for panel in panels}
+
+
+# Sections -------------------------------------------------------------------------------------------------------------
+
+
+def _sections(run: Run, given: ReportInput, orders: Sequence[tuple[GridOrder, OrderWindow]]) -> tuple[Section, ...]:
+    sections = [
+        _orders_section(run, given, orders),
+        _witness_section(given),
+        _limit_section(given),
+        _alarm_section(run, given),
+        _use_section(given),
+        _ledger_section(given),
+        _settlement_section(given),
+        _certificate_section(run, given),
+        _asset_section(given),
+        _set_point_section(run),
+        _event_section(run),
+        _station_section(run, given),
+    ]
+    return tuple(section for section in sections if section is not None)
+
+
+def _orders(run: Run, given: ReportInput) -> tuple[tuple[GridOrder, OrderWindow], ...]:
+    cycles = run.cycles()
+    if given.record is None or not len(cycles):
+        return ()
+    offset_s = float(cycles[0, 2] - cycles[0, 1])
+    return tuple(
+        (order, OrderWindow(_utc_s(order.begin) - offset_s, _utc_s(order.end) - offset_s, order.requested_power_w))
+        for order in given.record.record.session.orders
+    )
+
+
+def _orders_section(run: Run, given: ReportInput, orders: Sequence[tuple[GridOrder, OrderWindow]]) -> Section | None:
+    title = "Orders against delivery"
+    if given.record is None:
+        return _missing("orders", title, given, "record")
+    if not orders:
+        return Section("orders", title, ("The session had no grid orders.",))
+    rows = []
+    for order, window in orders:
+        ordered_wh = window.power_w * (window.end_s - window.begin_s) / 3600
+        ramp = ramp_s(run, window)
+        share: Cell | None = None
+        if order.delivered_energy_wh is not None and ordered_wh:
+            percent = order.delivered_energy_wh / ordered_wh * 100
+            share = Cell(f"{percent:.1f}", "good" if 95 <= percent <= 105 else "warn", number=True)
+        rows.append(
+            (
+                Cell(order.order_id),
+                Cell(order.kind.replace("_", " ")),
+                Cell(f"{window.begin_s / 60:.1f}", number=True),
+                Cell(f"{(window.end_s - window.begin_s) / 60:.1f}", number=True),
+                _number(order.requested_power_w, 0),
+                _number(order.delivered_power_w, 0),
+                _number(ordered_wh, 1),
+                _number(order.delivered_energy_wh, 1),
+                share or Cell(order.reason or _NO, "muted"),
+                _number(ramp, 0),
+                Cell(order.measured_by or _NO),
+            )
+        )
+    head = (
+        "Order", "Kind", "Begin (min)", "Length (min)", "Ordered (W)", "Mean delivered (W)", "Ordered (Wh)",
+        "Delivered (Wh)", "Delivered (%)", "Ramp (s)", "Measured by",
+    )  # fmt: skip
+    words = (
+        "Positive power and energy charge the vehicle. The ramp is the time from the order's begin until 90 % of the "
+        "ordered power was measured, by the analyzer where there is one."
+    )
+    return Section("orders", title, (words,), (Table("Grid orders and what was delivered", head, tuple(rows)),))
+
+
+def _witness_section(given: ReportInput) -> Section:
+    title = "Three witnesses"
+    if given.record is None:
+        return _missing("witnesses", title, given, "record")
+    record = given.record.record
+    rows = tuple(
+        (
+            Cell(figure.witness),
+            Cell(figure.plane.value.upper()),
+            Cell(direction.value),
+            _number(figure.value_wh, 1),
+            _number(figure.expanded_uncertainty_wh, 1),
+            Cell(", ".join(f"{name} {part:.1f}" for name, part in sorted(figure.contributions.items())), "muted")
+            if figure.reason is None
+            else Cell(figure.reason, "warn"),
+        )
+        for direction in Direction
+        for figure in record.energy.of(direction)
+    )
+    energies = Table(
+        "Energy by witness, side of the charger and direction; U is the expanded uncertainty, k = 2",
+        ("Witness", "Side", "Direction", "Energy (Wh)", "U (Wh)", "Parts of U (Wh)"),
+        rows,
+    )
+    pairs = Table(
+        "Witnesses on the same side, compared: they agree when the difference is not above the allowed",
+        ("Pair", "Side", "Direction", "Difference (Wh)", "Allowed (Wh)", "Verdict"),
+        tuple(
+            (
+                Cell(f"{pair.a} and {pair.b}"),
+                Cell(pair.plane.value.upper()),
+                Cell(pair.direction.value),
+                _number(pair.difference_wh, 1),
+                _number(pair.allowed_wh, 1),
+                Cell(
+                    _words(pair.verdict.value) + (f": {pair.reason}" if pair.reason else ""), _AGREEMENT[pair.verdict]
+                ),
+            )
+            for pair in record.reconciliation.pairs
+        ),
+    )
+    traces = Table(
+        "Witnesses compared over time",
+        ("Pair", "Side", "Quantity", "Found", "Allowed", "Unit", "Verdict"),
+        tuple(
+            (
+                Cell(f"{trace.a} and {trace.b}"),
+                Cell(trace.plane.value.upper()),
+                Cell(_words(trace.quantity)),
+                _number(trace.value, 3),
+                _number(trace.allowed, 3),
+                Cell(trace.unit),
+                Cell(
+                    _words(trace.verdict.value) + (f": {trace.reason}" if trace.reason else ""),
+                    _AGREEMENT[trace.verdict],
+                ),
+            )
+            for trace in record.reconciliation.traces
+        ),
+    )
+    found = record.reconciliation
+    told = {
+        Agreement.AGREE: "All witnesses agree within their uncertainties.",
+        Agreement.DISAGREE: f"{found.odd_witness} stands alone: {found.odd_reason}."
+        if found.odd_witness
+        else f"Witnesses disagree, and none can be named: {found.odd_reason}.",
+        Agreement.NOT_JUDGED: "Not every comparison could be judged; the tables say why.",
+    }[found.verdict]
+    sides = (
+        "The charger's meter speaks for the AC side and the battery management system for the DC side; only the "
+        "analyzer sees both, so only it joins them. The converter's losses lie between the sides."
+    )
+    return Section("witnesses", title, (told, sides), tuple(t for t in (energies, pairs, traces) if t.rows))
+
+
+def _limit_section(given: ReportInput) -> Section:
+    title = "Limits and margins"
+    if given.record is None:
+        return _missing("limits", title, given, "record")
+    rows = tuple(
+        (
+            Cell(_quantity(limit.name)),
+            Cell(limit.limit, code=True),
+            _number(limit.worst_value, 2),
+            _number(limit.margin, 2),
+            Cell(limit.unit),
+            Cell(
+                _words(limit.verdict.value) + (f": {limit.reason}" if limit.reason else ""),
+                _LIMIT_TONES[limit.verdict.value],
+            ),
+        )
+        for limit in given.record.record.limits
+    )
+    if not rows:
+        return Section("limits", title, ("The record states no limit.",))
+    head = ("Limit", "Holds while", "Worst met", "Margin", "Unit", "Verdict")
+    caption = "Every limit with the worst value met and the distance left; a negative margin is a violation"
+    return Section("limits", title, (), (Table(caption, head, rows),))
+
+
+def _alarm_section(run: Run, given: ReportInput) -> Section:
+    head = ("Alarm", "Time", "Value", "Threshold", "Unit", "What happened")
+    if given.record is not None:
+        rows = tuple(
+            (
+                Cell(_words(alarm.name)),
+                Cell(alarm.utc),
+                _number(alarm.value, 2),
+                _number(alarm.threshold, 2),
+                Cell(alarm.unit),
+                Cell(alarm.text),
+            )
+            for alarm in given.record.record.alarms
+        )
+    else:
+        rows = tuple(
+            (
+                Cell(_words(event.source)),
+                Cell(_utc_text(event.utc_s)),
+                Cell(_NO),
+                Cell(_NO),
+                Cell(""),
+                Cell(_short_json(event.content), code=True),
+            )
+            for event in run.events("alarm")
+        )
+    if not rows:
+        return Section("alarms", "Alarms", ("No alarm was raised.",))
+    return Section("alarms", "Alarms", (), (Table("Warnings of limits and of the stress rules", head, rows),))
+
+
+def _use_section(given: ReportInput) -> Section | None:
+    if given.record is None:
+        return None
+    use = given.record.record.battery_use
+    named = (
+        ("State of charge at the begin", use.soc_begin_percent, "%", 1, "soc_begin_percent"),
+        ("State of charge at the end", use.soc_end_percent, "%", 1, "soc_end_percent"),
+        ("Charge moved, in and out", use.throughput_ah, "Ah", 2, "throughput_ah"),
+        ("Equivalent full cycles", use.equivalent_full_cycles, "1", 4, "equivalent_full_cycles"),
+        ("Coldest pack sensor", use.pack_temperature_min_c, "°C", 1, "pack_temperature_min_c"),
+        ("Hottest pack sensor", use.pack_temperature_max_c, "°C", 1, "pack_temperature_max_c"),
+        ("State of health", use.soh_percent, "%", 2, "soh_percent"),
+    )
+    rows = tuple(
+        (Cell(name), _number(value, decimals), Cell(unit), Cell(use.reasons.get(key, ""), "warn"))
+        for name, value, unit, decimals, key in named
+    )
+    table = Table(f"As read from {use.witness}", ("Quantity", "Value", "Unit", "Why there is no value"), rows)
+    return Section("use", "What the battery went through", (), (table,))
+
+
+def _ledger_section(given: ReportInput) -> Section:
+    title = "Ledger receipts"
+    if given.summary is None:
+        return _missing("ledger", title, given, "summary")
+    receipts = list(_receipts(given.summary.get("ledger")))
+    if not receipts:
+        return Section("ledger", title, ("The run appended nothing to a ledger.",))
+    rows = tuple(
+        (
+            Cell(str(receipt.get("channel", channel))),
+            Cell(str(receipt.get("index", _NO)), number=True),
+            Cell(str(receipt.get("size", _NO)), number=True),
+            Cell(str(receipt.get("tx_id", _NO)), code=True),
+            Cell(str(receipt.get("leaf_hash", _NO)), code=True),
+        )
+        for channel, receipt in receipts
+    )
+    head = ("Channel", "Entry", "Entries then", "Transaction", "Leaf hash (RFC 6962)")
+    words = ("Each channel is a log of its own; who may read it is decided by the reader's role.",)
+    return Section("ledger", title, words, (Table("Where the record was appended", head, rows),))
+
+
+def _settlement_section(given: ReportInput) -> Section:
+    title = "Settlement"
+    if given.settlement is None:
+        return _missing("settlement", title, given, "settlement")
+    receipt = given.settlement.get("receipt")
+    body = receipt if isinstance(receipt, Mapping) else given.settlement
+    rows = tuple((Cell(_words(name)), _money_or_text(name, value)) for name, value in _flat(body))
+    words = ("Money moves only after the usage record verified. Amounts are integers of micro-euro, shown in euro.",)
+    return Section("settlement", title, words, (Table("Settlement receipt", ("What", "Value"), rows),))
+
+
+def _certificate_section(run: Run, given: ReportInput) -> Section:
+    title = "Certificate, and how to check it"
+    commands: tuple[str, ...] = (f"v2gbench verify {run.folder.name}/certificate.json --trust trust.json",)
+    tables: list[Table] = []
+    words: list[str] = []
+    if given.certificate is None:
+        words.append(f"There is no certificate: {given.absent.get('certificate', 'the run made none')}.")
+        commands = ()
+    else:
+        words.append(
+            "Anybody can check the certificate offline with the command below. The trust file names the keys that you "
+            "believe in; without it the check can only say that nothing was changed, not who signed."
+        )
+        short = [
+            (name, value)
+            for name, value in _flat(given.certificate)
+            if not name.startswith(("@context", "proof @context", "type"))
+        ]
+        rows = tuple((Cell(name), Cell(_clipped(str(value)), code=True)) for name, value in short[:60])
+        tables.append(Table("The certificate in short", ("Member", "Value"), rows))
+    if given.record is not None:
+        tables += [_signer_table(given.record), _check_table(run, given.record)]
+        words.append(f"SHA-256 of the usage record file: {given.record.sha256}.")
+    else:
+        words.append(f"There is no usage record: {given.absent.get('record', 'the run made none')}.")
+    return Section("certificate", title, tuple(words), tuple(tables), commands=commands)
+
+
+def _signer_table(signed: SignedRecord) -> Table:
+    blocks = [(signed.signature, "station", "the whole usage record")]
+    blocks += [(witness.signature, witness.statement.role, "its own energies") for witness in signed.record.witnesses]
+    rows = tuple(
+        (Cell(block.signer), Cell(_words(role)), Cell(what), Cell(block.key_id, code=True))
+        for block, role, what in blocks
+    )
+    return Table("Who signed", ("Signer", "Role", "Signed", "Key"), rows)
+
+
+def _check_table(run: Run, signed: SignedRecord) -> Table:
+    def row(what: str, holds: bool) -> tuple[Cell, Cell]:
+        return Cell(what), Cell("holds", "good") if holds else Cell("does not hold", "bad")
+
+    rows = [row(f"signature of the station {signed.record.station.name}", signed.holds())]
+    rows += [row(f"signature of the witness {w.statement.witness}", w.holds()) for w in signed.record.witnesses]
+    rows.append(row("hash of the samples against run.sqlite", _samples_hold(run, signed)))
+    return Table("Checked while this page was made (no replacement for the command)", ("Check", "Result"), tuple(rows))
+
+
+def _samples_hold(run: Run, signed: SignedRecord) -> bool:
+    """Whether the record rests on this run's samples: on all of them, or on those up to the session's end."""
+    stated = signed.record.samples.sha256
+    if stated == run.samples_sha256():
+        return True
+    cycles = run.cycles()
+    inside = cycles[cycles[:, 2] <= _utc_s(signed.record.session.end) + _HALF_MILLISECOND_S]
+    return len(inside) > 0 and stated == run.samples_sha256(last_cycle=int(inside[-1, 0]))
+
+
+def _asset_section(given: ReportInput) -> Section | None:
+    if given.record is None:
+        return None
+    rows = tuple(
+        (
+            Cell(asset.name),
+            Cell(asset.value if asset.value is not None else _NO, code=asset.value is not None),
+            Cell(asset.unit),
+            Cell(asset.source or _NO, "" if asset.source else "muted"),
+            Cell(_words(asset.data_type) if asset.data_type else _NO),
+            Cell(", ".join(asset.channels)),
+            Cell(asset.reason or "", "warn"),
+        )
+        for asset in given.record.record.asset
+    )
+    head = ("Field", "Value", "Unit", "Source", "Data type", "Channels", "Why there is no value")
+    words = (
+        "The fields of the informational asset of Augello, Gallo, Riva Sanseverino, Sciabica and Sciumè (battery "
+        "certification for V2G), in its encoding."
+    )
+    table = Table("Asset fields", head, rows)
+    return Section("asset", "Asset fields", (words,), (table,) if rows else (), folded=True)
+
+
+def _set_point_section(run: Run) -> Section | None:
+    changed = [point for point in run.set_points() if point.refused or point.clamped_by != "nobody"]
+    total = len(run.set_points())
+    if not total:
+        return None
+    title = "Set-points that were clamped or refused"
+    if not changed:
+        return Section("set-points", title, (f"All {total} set-points were accepted as asked.",))
+    rows = tuple(
+        (
+            Cell(f"{point.mono_s / 60:.2f}", number=True),
+            _number(point.requested_w, 0),
+            _number(point.accepted_w, 0),
+            Cell(point.clamped_by),
+            Cell("refused" if point.refused else "clamped", "warn"),
+            Cell(_NO if point.code is None else str(point.code)),
+        )
+        for point in changed[:_EVENTS_SHOWN]
+    )
+    head = ("Time (min)", "Asked (W)", "In force (W)", "By", "Result", "Code")
+    words = (f"{len(changed)} of {total} set-points were not accepted as asked.",)
+    return Section("set-points", title, words, (Table(title, head, rows),), folded=len(rows) > 20)
+
+
+def _event_section(run: Run) -> Section | None:
+    events = run.events()
+    if not events:
+        return None
+    rows = tuple(
+        (
+            Cell(f"{event.mono_s:.1f}", number=True),
+            Cell(event.source),
+            Cell(_words(event.kind)),
+            Cell(_clipped(_short_json(event.content)), code=True),
+        )
+        for event in events[:_EVENTS_SHOWN]
+    )
+    words: tuple[str, ...] = ()
+    if len(events) > _EVENTS_SHOWN:
+        words = (f"The first {_EVENTS_SHOWN} of {len(events)} events; all are in run.sqlite.",)
+    table = Table("Events", ("Time (s)", "Source", "Kind", "Content"), rows)
+    return Section("events", "Events", words, (table,), folded=True)
+
+
+def _station_section(run: Run, given: ReportInput) -> Section:
+    tables = []
+    if given.record is not None:
+        rows = tuple(
+            (
+                Cell(device.name),
+                Cell(_words(device.role)),
+                Cell(device.driver),
+                Cell(device.material.value, "good" if device.material.value == "measured" else "warn"),
+                Cell(f"{device.manufacturer} {device.model}".strip()),
+                Cell(device.serial, code=True),
+                Cell(device.firmware),
+            )
+            for device in given.record.record.devices
+        )
+        head = ("Device", "Role", "Driver", "Material", "Make and model", "Serial", "Firmware")
+        tables.append(Table("Devices, as they answered when they were opened", head, rows))
+    facts = tuple((Cell(_words(name)), Cell(_clipped(str(value)), code=True)) for name, value in _flat(run.manifest))
+    tables.append(Table("The run's manifest", ("What", "Value"), facts))
+    return Section("station", "Station and run", (), tuple(tables), folded=True)
+
+
+def _missing(key: str, title: str, given: ReportInput, part: str) -> Section:
+    return Section(key, title, (f"Not available: {given.absent.get(part, 'the run folder does not hold it')}.",))
+
+
+# Small helpers --------------------------------------------------------------------------------------------------------
+
+
+def _number(value: float | None, decimals: int) -> Cell:
+    if value is None or value != value:  # noqa: PLR0124 - a NaN is the one value that is not itself
+        return Cell(_NO, "muted", number=True)
+    return Cell(f"{value + 0.0:,.{decimals}f}".replace(",", "\u202f").replace("-", _MINUS), number=True)
+
+
+def _money_or_text(name: str, value: Json) -> Cell:
+    if isinstance(value, int) and not isinstance(value, bool) and "micro" in name:
+        whole, rest = divmod(abs(value), 1_000_000)
+        return Cell(f"{_MINUS if value < 0 else ''}{whole}.{rest:06d} €")
+    return Cell(_clipped(str(value)), code=isinstance(value, str) and len(value) > 30)
+
+
+def _receipts(found: Json, channel: str = "") -> Iterator[tuple[str, Mapping[str, Json]]]:
+    if isinstance(found, Mapping):
+        if "leaf_hash" in found:
+            yield channel, found
+            yield from _receipts(found.get("derived"), channel)
+        else:
+            for name, inner in found.items():
+                yield from _receipts(inner, name)
+    elif isinstance(found, Sequence) and not isinstance(found, str):
+        for inner in found:
+            yield from _receipts(inner, channel)
+
+
+def _flat(document: Json, name: str = "", depth: int = 0) -> Iterator[tuple[str, Json]]:
+    if isinstance(document, Mapping) and depth < 8:
+        for key, value in document.items():
+            yield from _flat(value, f"{name} {key}".strip(), depth + 1)
+    elif isinstance(document, Sequence) and not isinstance(document, str) and depth < 8:
+        for number, value in enumerate(document, 1):
+            yield from _flat(value, f"{name} {number}" if len(document) > 1 else name, depth + 1)
+    else:
+        yield name, document
+
+
+def _short_json(content: Json) -> str:
+    return json.dumps(content, ensure_ascii=False, sort_keys=True)
+
+
+def _clipped(text: str, length: int = 400) -> str:
+    return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _quantity(name: str) -> str:
+    """A key like `pack_temperature_c` in words; its unit has a column of its own."""
+    words, _, unit = name.rpartition("_")
+    return _words(words if words and unit in _UNIT_ENDINGS else name)
+
+
+def _utc_s(text: str) -> float:
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def _utc_text(utc_s: float) -> str:
+    return dt.datetime.fromtimestamp(utc_s, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _template(name: str) -> str:
+    environment = _environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _policy(plots: RenderedPlots, theme_js: str) -> str:
+    scripts = [script for script in (plots.library_js, plots.script_js, theme_js) if script]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
