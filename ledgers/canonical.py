@@ -25,6 +25,8 @@ from ledgers.errors import RecordError
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
+_SAFE_INTEGER = 2**53 - 1
+
 
 def to_canonical(document: Json) -> bytes:
     """RFC 8785 bytes of `document`, ended by one newline.
@@ -42,8 +44,8 @@ def to_canonical(document: Json) -> bytes:
 def from_canonical(data: bytes, *, where: str) -> Json:
     """The document in `data`, refused unless `data` is exactly what `to_canonical` writes for it."""
     try:
-        document = cast("Json", json.loads(data.decode("utf-8")))
-    except (ValueError, RecursionError) as error:  # ValueError covers UTF-8, JSON and numbers of thousands of digits
+        document = cast("Json", json.loads(data.decode("utf-8"), parse_int=_integer))
+    except (ValueError, RecursionError) as error:  # ValueError covers UTF-8 and JSON
         raise RecordError(f"{where} is not JSON ({error}); it was damaged or is another kind of file") from error
     try:
         canonical = to_canonical(document)
@@ -73,3 +75,10 @@ def from_base64(text: str, *, where: str) -> bytes:
     if to_base64(data) != text:
         raise RecordError(f"{where} is base64 with stray bits; it was edited after signing")
     return data
+
+
+def _integer(text: str) -> int | float:
+    """A number without a point as RFC 8785 means it: exact up to 2**53 - 1, beyond that the double it stands for."""
+    if len(text) > 17 or abs(int(text)) > _SAFE_INTEGER:
+        return float(text)
+    return int(text)

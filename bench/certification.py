@@ -1,0 +1,528 @@
+"""From a finished session to a certificate, in one fixed order.
+
+usage record -> signed -> appended and proven -> verified -> settled -> certificate. Money moves only when the *record*
+verifies, and the certificate, which holds the settlement receipt too, is issued last. A record whose witnesses
+disagree is written, signed and anchored all the same, because it is evidence; but it is not settled, and its
+certificate says so.
+
+Everything is taken from what was recorded (`Run`), never from the plan's memory: what is certified can be computed
+again from the run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from bench import witnesses
+from bench.crossing import asset_values, device_entry
+from bench.cycle import DeviceSet
+from bench.desk import SETTLEMENT_SIGNER, Desk
+from bench.safety import LimitRecord
+from bench.session import SessionLog
+from bench.station import Station
+from bench.witnesses import Window, WitnessSheet
+from drivers.roles import Nameplate, VehicleReadings
+from ledgers.asset_fields import build_asset
+from ledgers.canonical import Json
+from ledgers.certificate import LedgerEvidence, OcmfEvidence, issue_certificate, write_record
+from ledgers.errors import LedgerError
+from ledgers.evidence import write_atomically, write_trust_file
+from ledgers.formats.ocmf import OcmfSession, write_ocmf
+from ledgers.ports import Receipt, SettlementReceipt
+from ledgers.records import (
+    Agreement,
+    Alarm,
+    AssetField,
+    BatteryUse,
+    Direction,
+    GridOrder,
+    LimitResult,
+    LimitVerdict,
+    Material,
+    Outcome,
+    Plane,
+    Samples,
+    Session,
+    SignedRecord,
+    UsageRecord,
+    WitnessStatement,
+    reconcile,
+    sign_record,
+    sign_statement,
+    utc_text,
+)
+from ledgers.records import Station as RecordStation
+from ledgers.verify import verify_record
+from reports.run import Run
+
+_NEW_CAPACITY_AH = 115.44  # capacity of a new 40 kWh pack, from capacity over SOH in four public captures
+_DELIVERY_SHARE = 0.95  # a delivered order reaches at least this share of its power, ramp excluded
+_RAMP_S = 15.0  # what an order may take to come in, before its mean is judged
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What certification needs beside the run folder."""
+
+    station: Station
+    log: SessionLog
+    devices: DeviceSet
+    nameplates: Mapping[str, Nameplate]
+    limits: Sequence[LimitRecord]
+    sheets: tuple[WitnessSheet, ...]
+    last_vehicle: VehicleReadings | None
+
+
+@dataclass(slots=True)
+class Certified:
+    """What came of it: verdict and paths. `reasons` say, one sentence each, why it is not PASS."""
+
+    verdict: str = "PASS"
+    reasons: list[str] = field(default_factory=list)
+    record: SignedRecord | None = None
+    record_path: Path | None = None
+    ocmf_paths: tuple[Path, Path] | None = None
+    certificate: Path | None = None
+    trust: Path | None = None
+    receipts: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
+    settlement: dict[str, Json] = field(default_factory=dict)
+
+    def fail(self, reason: str) -> None:
+        """Take note of a reason against PASS."""
+        self.verdict = "FAIL"
+        self.reasons.append(reason)
+
+
+def certify(folder: Path, facts: SessionFacts, desk: Desk) -> Certified:
+    """Write the records of a finished session into its run folder and return what came of them."""
+    done = Certified()
+    with Run.open(folder) as run:
+        record = _usage_record(run, facts, desk)
+    _judge_session(done, record)
+    signed = sign_record(record, desk.keyring.station)
+    records = folder / "records"
+    done.record = signed
+    done.record_path = write_record(records / "usage_record.json", signed)
+    ocmf = _write_ocmf(records, facts, record, desk)
+    if ocmf is not None:
+        done.ocmf_paths = (ocmf.imported, ocmf.exported)
+    receipts = desk.anchor(signed.sha256)
+    evidence = [_prove(records, desk, receipt) for receipt in receipts]
+    receipt = _settle(done, records, facts, signed, desk)
+    done.receipts = {
+        channel: [written.to_json() for written in written_there] for channel, written_there in desk.receipts.items()
+    }
+    missing: dict[str, str] = {}
+    if ocmf is None:
+        missing["ocmf"] = "the charger's meter gave no energy for this session"
+    if receipt is None:
+        missing["settlement"] = str(done.settlement["reason"])
+    try:
+        done.certificate = issue_certificate(
+            folder,
+            record=done.record_path,
+            ocmf=ocmf,
+            ledger=evidence,
+            settlement_receipt=receipt,
+            issuer=desk.keyring.station,
+            valid_from=record.session.end,
+            missing=missing,  # type: ignore[arg-type]  # keys are the literals above
+        )
+    except LedgerError as error:
+        done.fail(str(error))
+    # Beside the run folder, not in it: whoever could change the run could change a trust file in it.
+    done.trust = write_trust_file(folder.parent / f"{facts.station.name}.trust.json", desk.keyring.trusted(desk.origin))
+    return done
+
+
+def witness_sheets(station: Station, devices: DeviceSet) -> tuple[WitnessSheet, ...]:
+    """The data sheets of the witnesses of a rack, AC plane first.
+
+    A twin's stated errors in the station file replace the sheet's own. The clock of a witness that has none on its wire
+    is the bench's, good to one cycle.
+    """
+    cycle_s = station.cycle_s
+    sheets = []
+    charger = devices.charger_name
+    gain, offset = _stated(station, charger, gain_percent=1.0, offset_w=3.0)
+    sheets.append(
+        WitnessSheet(
+            witness=charger,
+            plane=Plane.AC,
+            gain_percent=gain,  # class B of EN 50470-3: 1 %
+            offset_w=offset,
+            resolution_wh=1.0,
+            poll_s=devices.charger_poll_s,
+            clock_s=cycle_s,
+            power=f"{charger}.ac_power",
+            import_energy=f"{charger}.import_energy",
+            export_energy=f"{charger}.export_energy",
+        )
+    )
+    if devices.meter is not None:
+        meter = devices.meter_name
+        stated = devices.meter.capabilities()
+        gain, offset = _stated(
+            station,
+            meter,
+            gain_percent=100.0 * stated.power_uncertainty_of_reading,
+            offset_w=stated.power_uncertainty_w,
+        )
+        sheets += [
+            WitnessSheet(
+                witness=meter,
+                plane=plane,
+                gain_percent=gain,
+                offset_w=offset,
+                resolution_wh=0.01,
+                poll_s=max(devices.meter_poll_s, stated.update_s),
+                clock_s=cycle_s,
+                power=f"{meter}.{plane.value}_power",
+                import_energy=f"{meter}.{plane.value}_import_energy",
+                export_energy=f"{meter}.{plane.value}_export_energy",
+            )
+            for plane in (Plane.AC, Plane.DC)
+        ]
+    if devices.vehicle is not None:
+        vehicle = devices.vehicle_name
+        gain, offset = _stated(station, vehicle, gain_percent=1.0, offset_w=20.0)
+        sheets.append(
+            WitnessSheet(
+                witness=vehicle,
+                plane=Plane.DC,
+                gain_percent=gain,  # current 0.8 % and voltage 0.2 % in the worst sum; engineering choice
+                offset_w=offset,  # 0.05 A at 400 V
+                resolution_wh=0.0,
+                poll_s=devices.vehicle_poll_s,
+                clock_s=cycle_s,
+                power=f"{vehicle}.pack_voltage",
+                current=f"{vehicle}.pack_current",
+            )
+        )
+    return tuple(sheets)
+
+
+def _stated(station: Station, device: str, *, gain_percent: float, offset_w: float) -> tuple[float, float]:
+    """Gain and offset of a witness's sheet, as its twin states them where it states its own."""
+    address = station.devices[device].address
+    twin = station.twins.get(getattr(address, "twin", ""))
+    errors = getattr(twin, "errors", None)
+    if errors is not None:
+        if errors.gain_percent is not None:
+            gain_percent = errors.gain_percent + (0.2 if hasattr(errors, "offset_a") else 0.0)
+        if getattr(errors, "offset_w", None) is not None:
+            offset_w = errors.offset_w
+        if getattr(errors, "offset_a", None) is not None:
+            offset_w = errors.offset_a * 400.0
+    return gain_percent, offset_w
+
+
+def _usage_record(run: Run, facts: SessionFacts, desk: Desk) -> UsageRecord:
+    station, log = facts.station, facts.log
+    window = Window(log.begin_s, log.end_s)
+    energy = witnesses.energies(run, facts.sheets, window)
+    reconciliation = reconcile(energy, witnesses.time_lags(run, facts.sheets, window))
+    material = Material.EMULATED if station.twins else Material.MEASURED
+    record_id = f"urn:v2gbench:{station.name}:{desk.session_id}"
+    begin, end = utc_text(log.begin_utc_s), utc_text(log.end_utc_s)
+    statements = []
+    for witness in dict.fromkeys(sheet.witness for sheet in facts.sheets):
+        metal = witness in station.metal
+        statement = WitnessStatement(
+            witness=witness,
+            role=station.devices[witness].role,
+            record_id=record_id,
+            material=Material.MEASURED if metal else Material.EMULATED,
+            begin=begin,
+            end=end,
+            energy=energy.by_witness(witness),
+        )
+        statements.append(sign_statement(statement, desk.keyring.witness(witness)))
+    return UsageRecord(
+        record_id=record_id,
+        station=RecordStation(name=station.name, sha256=station.sha256, material=material),
+        session=Session(
+            session_id=desk.session_id,
+            plan=log.plan.name,
+            begin=begin,
+            end=end,
+            outcome=Outcome.ABORTED if log.tripped or log.aborted else Outcome.COMPLETED,
+            outcome_reason=(log.tripped or log.aborted) or None,
+            orders=_orders(run, facts),
+        ),
+        devices=tuple(
+            device_entry(
+                name,
+                station.devices[name].role,
+                station.devices[name].driver,
+                metal=name in station.metal,
+                nameplate=nameplate,
+            )
+            for name, nameplate in facts.nameplates.items()
+        ),
+        asset=_asset(facts, desk),
+        energy=energy,
+        reconciliation=reconciliation,
+        battery_use=_battery_use(run, facts, window),
+        alarms=_alarms(run, desk),
+        limits=tuple(_limit(record) for record in facts.limits),
+        samples=Samples(count=len(run.cycles()), cycle_s=station.cycle_s, sha256=run.samples_sha256()),
+        witnesses=tuple(statements),
+    )
+
+
+def _orders(run: Run, facts: SessionFacts) -> tuple[GridOrder, ...]:
+    log = facts.log
+    witness = facts.devices.meter_name or facts.devices.charger_name
+    found = []
+    for order in log.plan.orders:
+        begin_s = log.transfer_s + order.start_s
+        end_s = log.transfer_s + order.end_s
+        settled_s = min(_RAMP_S, order.duration_s / 2.0)
+        mean_w = None
+        if end_s <= log.end_s:
+            mean_w = witnesses.mean_power(run, f"{witness}.ac_power", begin_s + settled_s, end_s)
+        offset = log.begin_utc_s - log.begin_s
+        found.append(
+            GridOrder(
+                order_id=order.order_id,
+                kind=order.direction,
+                begin=utc_text(begin_s + offset),
+                end=utc_text(end_s + offset),
+                requested_power_w=log.plan.baseline_w + order.change_w,
+                delivered_power_w=mean_w,
+                delivered_energy_wh=None if mean_w is None else mean_w * (order.duration_s - settled_s) / 3600.0,
+                measured_by=None if mean_w is None else witness,
+                reason="the session ended before this order did" if mean_w is None else None,
+            )
+        )
+    return tuple(found)
+
+
+def _asset(facts: SessionFacts, desk: Desk) -> tuple[AssetField, ...]:
+    values = asset_values(facts.last_vehicle)
+    values["vehicle.asset_id"] = f"{facts.station.name}-{desk.vehicle_id}"
+    values["session.utc"] = facts.log.end_utc_s
+    values["ledger.utc"] = facts.log.end_utc_s
+    state = desk.vehicle_state()
+    for number in range(3):
+        stamp = state.get(f"I_time_stamp_state{number}")
+        values[f"contract.state{number}_utc"] = float(stamp) if isinstance(stamp, int | float) else None
+    reasons = {
+        "position.latitude_deg": "the station has no positioning device",
+        "position.longitude_deg": "the station has no positioning device",
+        **{
+            f"contract.state{number}_utc": f"the vehicle was never in state {number} while the contract watched"
+            for number in range(3)
+        },
+    }
+    return build_asset(values, reasons)
+
+
+def _battery_use(run: Run, facts: SessionFacts, window: Window) -> BatteryUse:
+    vehicle = facts.devices.vehicle_name
+    if not vehicle:
+        reason = "the station has no vehicle device"
+        return BatteryUse(
+            witness=facts.devices.charger_name,
+            soc_begin_percent=None,
+            soc_end_percent=None,
+            throughput_ah=None,
+            equivalent_full_cycles=None,
+            pack_temperature_min_c=None,
+            pack_temperature_max_c=None,
+            soh_percent=None,
+            reasons={name: reason for name in BatteryUse.model_fields if name not in {"witness", "reasons"}},
+        )
+    soc = witnesses.first_and_last(run, f"{vehicle}.soc", window)
+    soh = witnesses.first_and_last(run, f"{vehicle}.soh", window)
+    throughput_ah = witnesses.ampere_hours(run, f"{vehicle}.pack_current", window)
+    sensors = tuple(source.name for source in run.sources() if source.name.startswith(f"{vehicle}.pack_temperature"))
+    temperatures = witnesses.extremes(run, sensors, window)
+    values = {
+        "soc_begin_percent": None if soc is None else soc[0],
+        "soc_end_percent": None if soc is None else soc[1],
+        "throughput_ah": throughput_ah,
+        "equivalent_full_cycles": None if throughput_ah is None else throughput_ah / (2.0 * _NEW_CAPACITY_AH),
+        "pack_temperature_min_c": None if temperatures is None else temperatures[0],
+        "pack_temperature_max_c": None if temperatures is None else temperatures[1],
+        "soh_percent": None if soh is None else soh[1],
+    }
+    return BatteryUse(
+        witness=vehicle,
+        reasons={name: f"{vehicle} did not report it" for name, value in values.items() if value is None},
+        **values,
+    )
+
+
+def _alarms(run: Run, desk: Desk) -> tuple[Alarm, ...]:
+    found = [
+        Alarm(
+            name=str(event.content["limit"]),
+            utc=utc_text(event.utc_s),
+            text=str(event.content["sentence"]),
+            value=_number(event.content["value"]),
+            threshold=None,
+            unit=str(event.content["unit"]),
+        )
+        for kind in ("limit_warning", "limit_tripped")
+        for event in run.events(kind)
+    ]
+    for event in desk.ledger.events("alarms", 0, desk.keyring.party("ev_owner")):
+        payload = event.payload
+        if event.name == "alarm_raised":
+            found.append(
+                Alarm(
+                    name=str(payload["alarm"]),
+                    utc=event.utc,
+                    text=f"{payload['alarm']} was raised by the monitoring contract",
+                    value=_number(payload.get("value")),
+                    threshold=_number(payload.get("limit")),
+                    unit=str(payload.get("unit", "")),
+                )
+            )
+    return tuple(sorted(found, key=lambda alarm: (alarm.utc, alarm.name)))
+
+
+def _limit(record: LimitRecord) -> LimitResult:
+    verdicts = {"pass": LimitVerdict.PASS, "warning": LimitVerdict.WARN, "fail": LimitVerdict.FAIL}
+    judged = record.worst_value is not None
+    return LimitResult(
+        name=record.name,
+        unit=record.unit,
+        limit=record.text,
+        worst_value=record.worst_value,
+        margin=record.margin,
+        verdict=verdicts[record.verdict] if judged else LimitVerdict.NOT_JUDGED,
+        reason=None if judged else "no device reported it",
+    )
+
+
+def _judge_session(done: Certified, record: UsageRecord) -> None:
+    if record.session.outcome is Outcome.ABORTED:
+        done.fail(str(record.session.outcome_reason))
+    if record.reconciliation.verdict is Agreement.DISAGREE:
+        odd = record.reconciliation.odd_witness
+        named = f"{odd} is the odd one: " if odd is not None else ""
+        done.fail(f"the witnesses disagree; {named}{record.reconciliation.odd_reason}")
+    for order in record.session.orders:
+        if order.delivered_power_w is None:
+            done.fail(f"order {order.order_id} was not delivered: {order.reason}")
+        elif not _delivered(order):
+            done.fail(
+                f"order {order.order_id} asked for {order.requested_power_w:g} W, "
+                f"and {order.delivered_power_w:.0f} W were delivered"
+            )
+    done.reasons += [f"limit {limit.name} failed" for limit in record.limits if limit.verdict is LimitVerdict.FAIL]
+    if any(limit.verdict is LimitVerdict.FAIL for limit in record.limits):
+        done.verdict = "FAIL"
+
+
+def _delivered(order: GridOrder) -> bool:
+    assert order.delivered_power_w is not None  # the caller checked
+    allowed_w = max(150.0, (1.0 - _DELIVERY_SHARE) * abs(order.requested_power_w))
+    return abs(order.delivered_power_w - order.requested_power_w) <= allowed_w
+
+
+def _write_ocmf(records: Path, facts: SessionFacts, record: UsageRecord, desk: Desk) -> OcmfEvidence | None:
+    charger = facts.devices.charger_name
+    figures = {direction: record.energy.figure(charger, Plane.AC, direction) for direction in Direction}
+    if any(figure.value_wh is None for figure in figures.values()):
+        return None
+    nameplate = facts.nameplates[charger]
+    session = OcmfSession(
+        meter_vendor=nameplate.manufacturer,
+        meter_model=nameplate.model,
+        meter_serial=nameplate.serial,
+        meter_firmware=nameplate.firmware,
+        charge_box=charger,
+        connector=1,
+        begin_utc_s=facts.log.begin_utc_s,
+        end_utc_s=facts.log.end_utc_s,
+        material=record.station.material,
+        clock_synchronised=facts.station.clock == "stepped",
+        end_reason="A" if record.session.outcome is Outcome.ABORTED else "E",
+    )
+    paths = []
+    for page, direction in enumerate(Direction, 1):
+        value_wh = figures[direction].value_wh
+        assert value_wh is not None  # checked above
+        text = write_ocmf(session, direction, energy_wh=value_wh, pagination=page, meter=desk.keyring.witness(charger))
+        paths.append(write_atomically(records / f"{direction.value}.ocmf", text.encode("ascii")))
+    return OcmfEvidence(witness=charger, imported=paths[0], exported=paths[1])
+
+
+def _prove(records: Path, desk: Desk, receipt: Receipt) -> LedgerEvidence:
+    reader = desk.keyring.party("ev_owner")
+    proof = desk.ledger.prove(receipt)
+    entry = write_atomically(records / f"{receipt.channel}.entry.json", desk.ledger.entry(receipt, reader))
+    text = write_atomically(records / f"{receipt.channel}.tlog-proof", proof.text.encode())
+    return LedgerEvidence(
+        channel=receipt.channel,
+        origin=proof.origin,
+        public_key_der=proof.public_key_der,
+        proof=text,
+        entry=entry,
+    )
+
+
+def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedRecord, desk: Desk) -> Path | None:
+    """Hold, verify, release; None with the reason in `done.settlement` when nothing is paid."""
+    record = signed.record
+    charger = facts.devices.charger_name
+    figures = [record.energy.figure(charger, Plane.AC, direction).value_wh for direction in Direction]
+    if figures[0] is None or figures[1] is None:
+        done.settlement = {"status": "none", "reason": "there is no metered energy to settle"}
+        return None
+    available_s = sum(order.duration_s for order in facts.log.plan.orders)
+    available_w = max((order.power_w for order in facts.log.plan.orders), default=0.0)
+    settlement = desk.settlement
+    try:
+        quote = settlement.quote(
+            signed.sha256,
+            import_wh=Decimal(f"{figures[0]:.3f}"),
+            export_wh=Decimal(f"{figures[1]:.3f}"),
+            available_power_w=Decimal(f"{available_w:.3f}"),
+            available_s=Decimal(f"{available_s:.3f}"),
+        )
+        hold = settlement.hold(quote)
+    except LedgerError as error:
+        done.settlement = {"status": "none", "reason": str(error)}
+        done.fail(str(error))
+        return None
+    try:
+        receipt = settlement.release(hold.hold_id, record=signed.to_bytes(), verify=_verify)
+    except LedgerError as error:
+        settlement.cancel(hold.hold_id)
+        done.settlement = {
+            "status": "cancelled",
+            "reason": f"the money went back because the record does not verify: {error}",
+        }
+        return None
+    done.settlement = _settled(receipt, settlement.balances())
+    return write_atomically(records / "settlement.json", receipt.to_canonical())
+
+
+def _verify(record: bytes) -> None:
+    verify_record(record)
+
+
+def _settled(receipt: SettlementReceipt, balances: Mapping[str, int]) -> dict[str, Json]:
+    quote = receipt.quote
+    return {
+        "status": "settled",
+        "currency": quote.currency,
+        "unit": "micro",
+        "lines": [line.to_json() for line in quote.lines],
+        "amounts_micro": {line.kind: line.amount_micro for line in quote.lines},
+        "balances_micro": dict(balances),
+        "hold_id": receipt.hold_id,
+        "signer": SETTLEMENT_SIGNER,
+    }
+
+
+def _number(value: Json) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,312 @@
+"""The command line: `v2gbench`. Everything heavy is imported inside the command that needs it, so that help is instant.
+
+Exit codes: 0 pass, 1 fail, 2 bad input, 3 aborted by a limit. Errors of the bench are one sentence on standard error;
+`--json` prints one JSON object on standard output and nothing else there.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+PASS, FAIL, BAD_INPUT, TRIPPED = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="v2gbench",
+    help="Hardware-in-the-loop test bench and digital twin for vehicle-to-grid.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+station_app = typer.Typer(help="Station files: check, plan, read, schema.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(station_app, name="station")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+RunsOption = Annotated[
+    Path | None, typer.Option("--runs", help="Folder for run folders; the station file's by default.")
+]
+EnergiseOption = Annotated[
+    bool, typer.Option("--energise", help="Let real power flow through the metal devices of the station.")
+]
+
+
+def main() -> NoReturn:
+    """Run the command line; console script `v2gbench` and `python -m v2gbench`."""
+    signal.signal(signal.SIGTERM, _terminated)
+    from drivers.errors import BenchError, InterlockTripped
+    from ledgers.errors import LedgerError
+    from reports.errors import ReportError
+
+    try:
+        code = app(standalone_mode=False)
+    except InterlockTripped as error:
+        _complain(str(error))
+        sys.exit(TRIPPED)
+    except (BenchError, LedgerError, ReportError) as error:
+        _complain(str(error))
+        sys.exit(BAD_INPUT)
+    except typer.Abort:
+        _complain("stopped")
+        sys.exit(130)
+    except KeyboardInterrupt:
+        _complain("stopped; the charger is in its safe state and the run is closed")
+        sys.exit(130)
+    except Exception as error:
+        show = getattr(error, "show", None)  # usage errors of the command line know how to print themselves
+        if show is None:
+            raise
+        show()
+        sys.exit(BAD_INPUT)
+    sys.exit(code if isinstance(code, int) else PASS)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Turn SIGTERM into the way out of Ctrl-C: through every `with` block, and so through the safe state."""
+    raise KeyboardInterrupt
+
+
+def _version(value: bool) -> None:
+    if value:
+        from v2gbench import __version__
+
+        typer.echo(f"v2gbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hardware-in-the-loop test bench and digital twin for vehicle-to-grid."""
+    del version
+
+
+@app.command()
+def demo(
+    *,
+    minutes: Annotated[
+        float, typer.Option(min=5, max=24 * 60, help="Length of the session in simulated minutes.")
+    ] = 60,
+    station: Annotated[Path | None, typer.Option(help="Station file; the emulated one by default.")] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one V2G session at the emulated station over real protocols, certify it, and write a report."""
+    from bench.assets import asset
+    from bench.pipeline import run_certified
+    from bench.progress import session_progress
+    from bench.session import demo_plan
+    from bench.station import load_station
+
+    loaded = load_station(station or asset("stations/emulated.yaml"))
+    with session_progress(f"V2G session of {minutes:g} min at station {loaded.name!r}", show=not as_json) as progress:
+        run = run_certified(loaded, demo_plan(60.0 * minutes), runs=runs, progress=progress)
+    summary = run.summary()
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        from bench.progress import print_summary
+
+        print_summary(summary)
+    if run.tripped:
+        raise typer.Exit(TRIPPED)
+    raise typer.Exit(PASS if run.certified.verdict == "PASS" else FAIL)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where the station file goes.")] = Path(),
+    *,
+    metal: Annotated[bool, typer.Option("--metal", help="Start from the example of real devices.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the station; the folder's by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a commented station file and make random keys for everybody who signs."""
+    from bench.init import init_station
+
+    result = init_station(folder, metal=metal, name=name)
+    document = {
+        "station": str(result.station_path),
+        "station_made": result.station_made,
+        "name": result.station_name,
+        "keys_folder": str(result.keys.folder),
+        "keys_made": [path.name for path in result.keys.made],
+        "keys_kept": [path.name for path in result.keys.kept],
+    }
+
+    def text() -> None:
+        typer.echo(f"{'wrote' if result.station_made else 'kept'} {result.station_path}")
+        typer.echo(f"{len(result.keys.made)} keys made, {len(result.keys.kept)} kept in {result.keys.folder}")
+        typer.echo(f"next: v2gbench station plan {result.station_path}")
+
+    _tell(document, text, as_json=as_json)
+
+
+@station_app.command("check")
+def station_check(file: Annotated[Path, typer.Argument(help="Station file.")], *, as_json: JsonOption = False) -> None:
+    """Say whether a station file is right, or what in it is wrong and how to mend it; opens nothing."""
+    from bench.station import load_station
+
+    station = load_station(file)
+    _tell(
+        {"station": str(file), "name": station.name, "sha256": station.sha256, "metal": list(station.metal)},
+        lambda: typer.echo(f"{file}: station {station.name!r} is right"),
+        as_json=as_json,
+    )
+
+
+@station_app.command("schema")
+def station_schema_command() -> None:
+    """Print the JSON schema of station files."""
+    from bench.station import station_schema
+
+    typer.echo(json.dumps(station_schema(), indent=2, ensure_ascii=False))
+
+
+@station_app.command("plan")
+def station_plan(file: Annotated[Path, typer.Argument(help="Station file.")], *, as_json: JsonOption = False) -> None:
+    """Print what would be opened, in order; opens nothing."""
+    from bench.station import load_station, plan_document, plan_text
+
+    station = load_station(file)
+    _tell(plan_document(station), lambda: typer.echo(plan_text(station.plan())), as_json=as_json)
+
+
+@station_app.command("read")
+def station_read(file: Annotated[Path, typer.Argument(help="Station file.")], *, as_json: JsonOption = False) -> None:
+    """Read every device once; writes nothing to any of them and moves no power."""
+    from bench.look import look
+    from bench.station import load_station
+
+    found = look(load_station(file))
+    _tell(found.document(), lambda: typer.echo(found.text()), as_json=as_json)
+    if not found.complete:
+        raise typer.Exit(FAIL)
+
+
+@app.command()
+def run(
+    plan: Annotated[Path, typer.Argument(help="Robot Framework plan.")],
+    *,
+    station: Annotated[Path | None, typer.Option(help="Station file; the emulated one by default.")] = None,
+    runs: RunsOption = None,
+    energise: EnergiseOption = False,
+    answers: Annotated[Path | None, typer.Option(help="Answers for the operator's questions.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a plan; exit code 0 pass, 1 fail, 2 bad input, 3 aborted by a limit."""
+    from bench.plan_runner import run_plan
+
+    result = run_plan(
+        plan, station=station, runs=runs, energise=energise, answers=answers, live=not as_json and sys.stdout.isatty()
+    )
+    _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Run folder.")], *, as_json: JsonOption = False) -> None:
+    """Render the report of a run again, from what was recorded."""
+    from reports.html import write_report
+
+    path = write_report(folder)
+    _tell({"report": str(path)}, lambda: typer.echo(str(path)), as_json=as_json)
+
+
+@app.command()
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="certificate.json of one or more runs.")],
+    *,
+    trust: Annotated[Path | None, typer.Option(help="Trust file: whose signatures count.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check certificates offline, a line per check; exit code 0 only when all of them hold."""
+    from ledgers.verify import verify_certificate
+
+    verdicts = {str(file): verify_certificate(file, trust) for file in files}
+
+    def text() -> None:
+        for file, verdict in verdicts.items():
+            typer.echo(file)
+            for line in verdict.lines:
+                typer.echo(f"  {line}")
+
+    _tell({file: verdict.to_json() for file, verdict in verdicts.items()}, text, as_json=as_json)
+    raise typer.Exit(PASS if all(verdict.ok for verdict in verdicts.values()) else FAIL)
+
+
+@app.command()
+def replay(
+    log: Annotated[Path, typer.Argument(help="Leaf Spy CSV or CAN log (TSV, CRTD, text, SavvyCAN CSV, candump).")],
+    *,
+    dialect: Annotated[str | None, typer.Option(help="Read it as this dialect instead of looking at it.")] = None,
+    station: Annotated[Path | None, typer.Option(help="Station file for names and keys; emulated by default.")] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a recording of a real vehicle, feed the contract, and write a usage record and a report."""
+    from bench.replay import replay_log
+
+    result = replay_log(log, dialect=dialect, station=station, runs=runs)
+    _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
+
+
+@app.command()
+def twin(
+    kind: Annotated[str, typer.Argument(help="charger, van, analyzer, or site for all of them.")],
+    *,
+    listen: Annotated[str, typer.Option(help="host:port of its face; port 0 takes any free one.")] = "127.0.0.1:0",
+    station: Annotated[Path | None, typer.Option(help="Station file for its parameters.")] = None,
+    csms: Annotated[str | None, typer.Option(help="ws:// address of an OCPP central system to dial in to.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop by itself after so long.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a twin alone on the wall clock, for other people's clients; Ctrl-C ends it."""
+    from bench.twin_command import serve_twin
+
+    serve_twin(kind, listen=listen, station=station, csms=csms, seconds=seconds, as_json=as_json, say=typer.echo)
+
+
+@app.command()
+def csms(
+    *,
+    listen: Annotated[str, typer.Option(help="host:port; port 0 takes any free one.")] = "127.0.0.1:9000",
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop by itself after so long.")] = None,
+) -> None:
+    """Run the OCPP 1.6 central system alone and print what charge points say; Ctrl-C ends it."""
+    from bench.station_address import parse_listen
+    from services.csms import serve
+
+    host, port = parse_listen(listen)
+    serve(host, port, seconds=seconds)
+
+
+@app.command()
+def doctor(*, as_json: JsonOption = False) -> None:
+    """Say what is installed, what is missing, and how to get it."""
+    from bench.doctor import examine
+
+    found = examine()
+    _tell(found.document(), lambda: typer.echo(found.text()), as_json=as_json)
+    raise typer.Exit(PASS if found.healthy else FAIL)
+
+
+def _tell(document: Mapping[str, Any], text: Callable[[], None], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        text()
+
+
+def _complain(sentence: str) -> None:
+    typer.echo(f"v2gbench: {sentence}", err=True)

@@ -1,0 +1,240 @@
+"""One session from a station file to a certificate and a report: what `demo` runs, and what the keywords do in steps.
+
+The rack closes before certification begins, so that nothing is certified that could still change; the desk (ledger and
+accounts) closes last.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.certification import Certified, SessionFacts, certify, witness_sheets
+from bench.desk import Desk
+from bench.operator import ActDone, Operator
+from bench.rack import Rack
+from bench.session import Progress, SessionLog, SessionPlan, SessionRunner
+from bench.station import Station
+from drivers.errors import NotOpenError
+from ledgers.canonical import Json
+from ledgers.evidence import write_atomically
+from ledgers.records import Direction, Energy, Plane
+from reports.html import write_report
+from reports.junit import write_junit
+
+SUMMARY_SCHEMA = "v2gbench.summary/1.0"
+SUMMARY_NAME = "summary.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CertifiedRun:
+    """A finished run: where it is and what came of it."""
+
+    folder: Path
+    log: SessionLog
+    certified: Certified
+    report: Path
+    simulated_s: float
+    wall_s: float
+
+    @property
+    def tripped(self) -> bool:
+        """Whether a limit ended the session."""
+        return bool(self.log.tripped)
+
+    def summary(self) -> dict[str, Json]:
+        """What a program wants to know, as one JSON object."""
+        return _summary(self)
+
+
+class CertifiedSession:
+    """A session under way on an opened rack with its desk; a context manager.
+
+    `conclude` closes the rack and certifies. Leaving the block without it closes everything through the safe state and
+    leaves the recorded run, uncertified.
+    """
+
+    def __init__(
+        self,
+        station: Station,
+        plan: SessionPlan,
+        *,
+        runs: Path | None = None,
+        operator: Operator | None = None,
+        energise: ActDone | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.station = station
+        self.plan = plan
+        self._runs = runs
+        self._operator = operator
+        self._energise = energise
+        self._progress = progress
+        self._rack: Rack | None = None
+        self._desk: Desk | None = None
+        self._runner: SessionRunner | None = None
+        self._rack_open = False
+        self._started_s = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        rack = Rack.open(
+            self.station, plan=self.plan.name, runs=self._runs, operator=self._operator, energise=self._energise
+        )
+        with ExitStack() as stack:
+            stack.enter_context(rack)
+            desk = Desk(self.station, rack.run_folder, rack.clock, session_id=_session_id(rack, self.plan.name))
+            stack.enter_context(desk)
+            rack.cycle.listeners.append(desk.watch)
+            self._runner = SessionRunner(rack, self.plan, progress=self._progress)
+            self._rack, self._desk = rack, desk
+            self._rack_open = True
+            stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        desk, self._desk = self._desk, None
+        try:
+            self._close_rack(kind, error, trace)
+        finally:
+            if desk is not None:
+                desk.__exit__(kind, error, trace)
+
+    @property
+    def rack(self) -> Rack:
+        """The opened rack."""
+        return self._opened()[0]
+
+    @property
+    def runner(self) -> SessionRunner:
+        """The session, step by step."""
+        return self._opened()[2]
+
+    def announce(self) -> None:
+        """Put baseline and grid orders on the ledger, as the grid operator and the aggregator do before they act."""
+        rack, desk, _ = self._opened()
+        start_utc_s = rack.clock.utc_s
+        desk.declare_baseline(start_utc_s, self.plan.duration_s, self.plan.baseline_w)
+        for order in self.plan.orders:
+            desk.announce(order, start_utc_s + order.start_s)
+
+    def run(self) -> CertifiedRun:
+        """The whole session: announce, plug in, follow, plug out, certify, report."""
+        self.announce()
+        return self.conclude(self.runner.run())
+
+    def conclude(self, log: SessionLog) -> CertifiedRun:
+        """Close the rack, certify what was recorded, and write report, JUnit and summary."""
+        rack, desk, _ = self._opened()
+        facts = SessionFacts(
+            station=self.station,
+            log=log,
+            devices=rack.devices,
+            nameplates=dict(rack.nameplates),
+            limits=rack.guard.records,
+            sheets=witness_sheets(self.station, rack.devices),
+            last_vehicle=rack.last_full_vehicle,
+        )
+        folder, simulated_s = rack.run_folder, rack.clock.mono_s
+        self._close_rack(None, None, None)
+        certified = certify(folder, facts, desk)
+        for refusal in desk.refusals:
+            certified.reasons.append(f"the monitoring contract refused a report: {refusal}")
+        run = CertifiedRun(
+            folder=folder,
+            log=log,
+            certified=certified,
+            report=folder / "report.html",
+            simulated_s=simulated_s,
+            wall_s=time.perf_counter() - self._started_s,
+        )
+        write_atomically(folder / SUMMARY_NAME, (json.dumps(run.summary(), indent=2) + "\n").encode())
+        write_report(folder)
+        write_junit(folder)
+        return run
+
+    def _close_rack(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rack_open and self._rack is not None:
+            self._rack_open = False
+            self._rack.__exit__(kind, error, trace)
+
+    def _opened(self) -> tuple[Rack, Desk, SessionRunner]:
+        if self._rack is None or self._desk is None or self._runner is None or not self._rack_open:
+            raise NotOpenError("the session is closed; open it with 'with CertifiedSession(station, plan) as session'")
+        return self._rack, self._desk, self._runner
+
+
+def run_certified(
+    station: Station,
+    plan: SessionPlan,
+    *,
+    runs: Path | None = None,
+    operator: Operator | None = None,
+    energise: ActDone | None = None,
+    progress: Progress | None = None,
+) -> CertifiedRun:
+    """Run one session from plug-in to certificate."""
+    with CertifiedSession(station, plan, runs=runs, operator=operator, energise=energise, progress=progress) as session:
+        return session.run()
+
+
+def _session_id(rack: Rack, plan: str) -> str:
+    """Begin of the session and plan; on the wall clock also the run's own letters, for two may begin in one second."""
+    begin = datetime.fromtimestamp(rack.clock.utc_s, UTC)
+    word = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in plan)
+    suffix = "" if rack.station.clock == "stepped" else f".{rack.run_folder.name[-4:]}"
+    return f"{begin:%Y%m%dT%H%M%SZ}.{word}{suffix}"
+
+
+def _summary(run: CertifiedRun) -> dict[str, Json]:
+    certified = run.certified
+    record = certified.record.record if certified.record is not None else None
+    energy = record.energy if record is not None else None
+    devices = {device.role: device.name for device in record.devices} if record is not None else {}
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "verdict": certified.verdict,
+        "reasons": list(certified.reasons),
+        "energy_import_wh": _figures(energy, Direction.IMPORT, devices),
+        "energy_export_wh": _figures(energy, Direction.EXPORT, devices),
+        "odd_witness": record.reconciliation.odd_witness if record is not None else None,
+        "ocmf": [str(path) for path in certified.ocmf_paths or ()],
+        "usage_record": str(certified.record_path) if certified.record_path else None,
+        "certificate": str(certified.certificate) if certified.certificate else None,
+        "trust": str(certified.trust) if certified.trust else None,
+        "report": str(run.report),
+        "run": str(run.folder),
+        "ledger": certified.receipts,
+        "settlement": certified.settlement,
+        "tripped": run.log.tripped or None,
+        "simulated_s": round(run.simulated_s, 3),
+        "wall_s": round(run.wall_s, 3),
+    }
+
+
+def _figures(energy: Energy | None, direction: Direction, devices: Mapping[str, str]) -> dict[str, Json]:
+    """Energies by witness, under names that do not depend on the station file."""
+    wanted = (
+        ("charger", "charger", Plane.AC),
+        ("vehicle", "vehicle", Plane.DC),
+        ("analyzer_ac", "power_meter", Plane.AC),
+        ("analyzer_dc", "power_meter", Plane.DC),
+    )
+    found: dict[str, Json] = {}
+    for name, role, plane in wanted:
+        figures = energy.of(direction) if energy is not None else ()
+        found[name] = next(
+            (figure.value_wh for figure in figures if figure.plane is plane and figure.witness == devices.get(role)),
+            None,
+        )
+    return found
