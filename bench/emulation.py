@@ -38,7 +38,7 @@ from twins.faces.modbus import ModbusFace
 from twins.faces.ocpp import ChargePointFace
 from twins.faces.yokogawa_wt import YokogawaFace
 from twins.grid import LowVoltageGrid
-from twins.instrument.power_analyzer import PowerAnalyzer
+from twins.instrument.power_analyzer import AC_POWER_ACCURACY, DC_POWER_ACCURACY, PowerAnalyzer
 from twins.measurement import Accuracy, Fault, generator
 from twins.pack.bms import CURRENT_ACCURACY
 from twins.site import Site
@@ -110,6 +110,8 @@ class EmulatedSite:
                     name,
                     self.charger,
                     generator(seed, name),
+                    ac_power_accuracy=_power_accuracy(part.errors, AC_POWER_ACCURACY),
+                    dc_power_accuracy=_power_accuracy(part.errors, DC_POWER_ACCURACY),
                     fault=_fault(part.fault),
                 )
                 self._analyzers[name] = analyzer
@@ -145,12 +147,25 @@ class EmulatedSite:
     ) -> None:
         self._stack.close()
 
+    @property
+    def analyzers(self) -> Mapping[str, PowerAnalyzer]:
+        """The power analyzers by name."""
+        return self._analyzers
+
     def address(self, twin: str, face: str) -> str:
         """Where a face listens; NotOpenError while it does not."""
         try:
             return self._faces[twin, face].address
         except KeyError:
             raise NotOpenError(f"face {face!r} of twin {twin!r} is not open; open the rack first") from None
+
+    def close_face(self, twin: str, face: str) -> None:
+        """Take one face off the wire, as a pulled cable does; the twin itself goes on."""
+        try:
+            found = self._faces.pop((twin, face))
+        except KeyError:
+            raise NotOpenError(f"face {face!r} of twin {twin!r} is not open") from None
+        found.__exit__(None, None, None)
 
     def _make_face(self, address: TwinAddress, profile: str) -> Face:
         site, loop = self.site, self._loop

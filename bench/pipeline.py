@@ -126,13 +126,13 @@ class CertifiedSession:
         for order in self.plan.orders:
             desk.announce(order, start_utc_s + order.start_s)
 
-    def run(self) -> CertifiedRun:
+    def run(self, *, report: bool = True) -> CertifiedRun:
         """The whole session: announce, plug in, follow, plug out, certify, report."""
         self.announce()
-        return self.conclude(self.runner.run())
+        return self.conclude(self.runner.run(), report=report)
 
-    def conclude(self, log: SessionLog) -> CertifiedRun:
-        """Close the rack, certify what was recorded, and write report, JUnit and summary."""
+    def conclude(self, log: SessionLog, *, report: bool = True) -> CertifiedRun:
+        """Close the rack, certify what was recorded, and write summary, report and JUnit (unless not `report`)."""
         rack, desk, _ = self._opened()
         facts = SessionFacts(
             station=self.station,
@@ -157,8 +157,9 @@ class CertifiedSession:
             wall_s=time.perf_counter() - self._started_s,
         )
         write_atomically(folder / SUMMARY_NAME, (json.dumps(run.summary(), indent=2) + "\n").encode())
-        write_report(folder)
-        write_junit(folder)
+        if report:
+            write_report(folder)
+            write_junit(folder)
         return run
 
     def _close_rack(
@@ -182,10 +183,11 @@ def run_certified(
     operator: Operator | None = None,
     energise: ActDone | None = None,
     progress: Progress | None = None,
+    report: bool = True,
 ) -> CertifiedRun:
     """Run one session from plug-in to certificate."""
     with CertifiedSession(station, plan, runs=runs, operator=operator, energise=energise, progress=progress) as session:
-        return session.run()
+        return session.run(report=report)
 
 
 def _session_id(rack: Rack, plan: str) -> str:

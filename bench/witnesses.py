@@ -6,7 +6,7 @@ converter's losses lie between the planes, so the planes are only ever joined th
 Uncertainty is expanded (k = 2) and made of independent parts, joined as root sum of squares (JCGM 100:2008, 5.1.2):
 
 - gain and offset: half-widths of the witness's data sheet (k = 2), on the energy and on power times duration;
-- resolution: two register readings, each uniform over one step: 2 sqrt(2) step / sqrt(12);
+- resolution: a register counts whole steps, so the difference of two readings errs by less than one step;
 - polling: a witness that is polled tells nothing between two polls. The energy of an interval lies between all of it
   at the one and all of it at the other end value, uniform: half-width h = |P1 - P0| dt / 2, so 2 sqrt(sum h^2 / 3).
   Where the sign changes, the same part holds for both directions; at the ends of the session the missing poll is 0 W;
@@ -97,7 +97,7 @@ def energy_of(run: Run, sheet: WitnessSheet, window: Window) -> dict[Direction, 
                 figures[direction] = _absent(sheet, f"{sheet.witness} reported its energy register less than twice")
                 continue
             value_wh = counted
-            parts = {"resolution": 2.0 * math.sqrt(2.0) * sheet.resolution_wh / math.sqrt(12.0)}
+            parts = {"resolution": sheet.resolution_wh}
         parts["gain"] = sheet.gain_percent / 100.0 * abs(value_wh)
         parts["offset"] = sheet.offset_w * active_s / 3600.0
         parts["clock"] = clock_wh

@@ -12,6 +12,8 @@ stamps. Seconds are counted in whole microseconds, because adding 0.1 a million 
 
 from __future__ import annotations
 
+import math
+
 
 class SteppedClock:
     """A session clock that stands still until `advance` is called."""
@@ -25,9 +27,9 @@ class SteppedClock:
         self.utc_s = start_utc_s
 
     def advance(self, dt_s: float) -> None:
-        """Move time forward by `dt_s` seconds; ValueError unless positive."""
-        if not dt_s > 0:
-            raise ValueError(f"time only moves forward: a step of {dt_s!r} s is refused")
+        """Move time forward by `dt_s` seconds; ValueError unless that is finite and at least a microsecond."""
+        if not 1e-6 <= dt_s < math.inf:
+            raise ValueError(f"time only moves forward, by a microsecond or more: a step of {dt_s!r} s is refused")
         self._elapsed_us += round(dt_s * 1e6)
         self.mono_s = self._elapsed_us / 1e6
         self.utc_s = self._start_utc_s + self.mono_s

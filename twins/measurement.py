@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,17 @@ class Fault:
     itself. clock: what it reports is `offset_s` seconds old.
     """
 
-    kind: str
+    kind: Literal["gain", "sign", "frozen", "clock"]
     percent: float = 0.0
     after_s: float = 0.0
     offset_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a fault that would do nothing: a test that plants it would prove nothing."""
+        if self.kind not in {"gain", "sign", "frozen", "clock"}:
+            raise ValueError(f"there is no fault {self.kind!r}; known are gain, sign, frozen and clock")
+        if not self.offset_s >= 0.0:
+            raise ValueError(f"a witness cannot report what comes {-self.offset_s!r} s later; offset_s is its age")
 
 
 class MeteredPlane:

@@ -26,7 +26,7 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, Field
 
 from drivers.clock import SessionClock
-from drivers.errors import BenchError, DeviceError, LimitError, LinkTimeout, NotOpenError
+from drivers.errors import BenchError, ConfigError, DeviceError, LimitError, LinkTimeout, NotOpenError
 from drivers.ocpp.link import ChargePointLink, ChargePointState, MeterValues, Transaction
 from drivers.ocpp.payload import Json, Payload, integer, member, members, number, stamp, text
 from drivers.readings import Quality, Reading, missing
@@ -74,6 +74,7 @@ class OcppChargerConfig(BaseModel, frozen=True, extra="forbid"):
     connect_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     reply_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     start_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    read_only: bool = False  # look without touching: no key, no profile, no command
 
 
 class OcppCharger:
@@ -96,7 +97,8 @@ class OcppCharger:
         )
         self._is_open = True
         try:
-            self._take_command()
+            if not self._config.read_only:
+                self._take_command()
         except BaseException:
             self._is_open = False
             raise
@@ -113,7 +115,7 @@ class OcppCharger:
             return
         try:
             # While a session runs, the 0 W default is what brings it down.
-            if self._transaction() is None:
+            if not self._config.read_only and self._transaction() is None:
                 self._give_back()
         except BenchError as failure:
             _log.warning("%s: could not be put back as it was found: %s", self._device, failure)
@@ -147,7 +149,7 @@ class OcppCharger:
 
     def set_power(self, power_w: float) -> SetPower:
         """Command AC power (+ charges) by a TxProfile, and read back what is in force."""
-        self._require_open("set_power")
+        self._require_commandable("set_power")
         if not math.isfinite(power_w):
             raise LimitError(f"{self._device}: a set-point of {power_w} W was not sent; give a finite power in watts")
         transaction = self._transaction()
@@ -170,7 +172,7 @@ class OcppCharger:
 
     def start(self) -> None:
         """Start a transaction at 0 W and wait until the charger has told of it."""
-        self._require_open("start")
+        self._require_commandable("start")
         if self._transaction() is not None:
             return
         config = self._config
@@ -194,7 +196,7 @@ class OcppCharger:
 
     def stop(self) -> None:
         """End the transaction and wait until the charger has told of it; does nothing when none runs."""
-        self._require_open("stop")
+        self._require_commandable("stop")
         transaction = self._transaction()
         if transaction is None:
             return
@@ -214,7 +216,7 @@ class OcppCharger:
         Whole seconds are all that a profile's duration can carry, so the time is rounded up. Raises LimitError outside
         1 to `max_watchdog_s`, DeviceError when the charger refuses or its schedule does not fall to 0 W.
         """
-        self._require_open("arm_watchdog")
+        self._require_commandable("arm_watchdog")
         if not 1.0 <= timeout_s <= self._config.max_watchdog_s:
             raise LimitError(
                 f"{self._device}: a watchdog of {timeout_s:g} s is outside 1 to {self._config.max_watchdog_s:g} s"
@@ -347,6 +349,11 @@ class OcppCharger:
     def _require_open(self, what: str) -> None:
         if not self._is_open:
             raise NotOpenError(f"charger {self._device!r} is closed; {what}() needs it open")
+
+    def _require_commandable(self, what: str) -> None:
+        self._require_open(what)
+        if self._config.read_only:
+            raise ConfigError(f"charger {self._device!r} was opened read-only; {what}() would command it")
 
     def _state(self, what: str) -> ChargePointState:
         self._require_open(what)

@@ -13,6 +13,7 @@ Rules that it keeps, and where they come from:
   (section 4.1.3).
 - `NotImplemented` means that the action is unknown, `NotSupported` that it is known but not served here.
 - A message id is served once: a repeated one is not executed again.
+- What a peer can make this end hold is bounded: message size, calls in hand, refusals that it does not read.
 
 Activity (see `drivers.service_loop`): a call is counted before its first byte leaves until its answer came; a handler
 from before its peer could have the answer. Whoever awaits `call` must itself be a counted task or the bench thread, so
@@ -55,6 +56,7 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024  # a composite schedule of 1,000 periods h
 CLOSE_TIMEOUT_S: Final = 1.0
 _HANDLER_TIMEOUT_S: Final = 30.0
 _MAX_HANDLERS: Final = 32
+_MAX_REFUSALS: Final = 64
 _IDS_REMEMBERED: Final = 1024
 
 Handler = Callable[[Payload], Awaitable[Payload]]
@@ -117,6 +119,7 @@ class OcppConnection:
         self._idle.set()
         self._served_ids: deque[str] = deque(maxlen=_IDS_REMEMBERED)
         self._served: set[str] = set()
+        self._refusals = 0
         self._closed_because = ""
 
     @property
@@ -314,7 +317,16 @@ class OcppConnection:
         self._loop.spawn(self.close(code, reason), f"closing the link to {self._peer}")
 
     def _spawn_send(self, data: str, what: str) -> None:
-        self._loop.spawn(self._send(data), f"answering {what} of {self._peer}")
+        # A peer that keeps sending rubbish and reads no answer would fill the memory.
+        if self._refusals == _MAX_REFUSALS:
+            self._end_link(1008, "answers are not being read")
+        elif self._refusals < _MAX_REFUSALS:
+            self._loop.spawn(self._refuse(data), f"answering {what} of {self._peer}")
+        self._refusals += 1
+
+    async def _refuse(self, data: str) -> None:
+        await self._send(data)
+        self._refusals -= 1
 
     async def _send(self, data: str) -> None:
         self._trace(">", data.encode())

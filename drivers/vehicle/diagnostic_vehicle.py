@@ -219,9 +219,10 @@ class DiagnosticVehicle(ABC):
             "discharge_limit": pack.discharge_limit_w,
             "insulation": pack.insulation_kohm,
         }
+        # One control unit after the other: going from one to the other costs an exchange behind an adapter.
+        self._add_where_answered(values, self._add_temperatures)
         values["plug_state"] = self._optional("1", lambda: self._identifier(Did.PLUG_STATE))
         values["charge_mode"] = self._optional("1", lambda: self._identifier(Did.CHARGE_MODE))
-        self._add_where_answered(values, self._add_temperatures)
         return values
 
     def _long(self) -> dict[str, Value]:

@@ -85,6 +85,9 @@ def check_credential(document: Mapping[str, Json], *, where: str) -> Credential:
     key = verify_proof_of(document, where=where)
     if did_key(key) != issuer:
         raise RecordError(f"{where}: the proof was made by another key than the issuer's")
+    proof = document["proof"]
+    if not isinstance(proof, Mapping) or proof["created"] != valid_from:
+        raise RecordError(f"{where}: the proof was made at another time than validFrom")
     return Credential(credential_id, issuer, key, valid_from, subject)
 
 

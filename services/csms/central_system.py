@@ -365,7 +365,14 @@ class _ChargePoint:
         connection = self.connection
         if connection is None:
             raise LinkRefused("is not connected to the central system", device=self.identity, sent=action)
-        answer = self._loop.run(connection.call(action, payload, timeout_s), timeout_s + 1.0)
+        try:
+            answer = self._loop.run(connection.call(action, payload, timeout_s), timeout_s + 1.0)
+        except LinkTimeout:
+            raise
+        except TimeoutError as error:
+            raise LinkTimeout(
+                "the central system itself did not come round", device=self.identity, sent=action, waited_s=timeout_s
+            ) from error
         self._settle(timeout_s)
         return answer
 

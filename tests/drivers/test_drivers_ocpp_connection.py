@@ -82,7 +82,7 @@ class Link:
         return self.loop.run(build(), 5.0)
 
     def raw_server(self, answers: list[str]) -> tuple[OcppConnection, list[str]]:
-        """Connect to a peer that sends `answers` one by one, each when a frame came in; "CLOSE" closes, "" is silent."""
+        """Connect to a peer that sends one of `answers` for each frame; "CLOSE" closes, "" is silence."""
         faults: list[str] = []
 
         async def build() -> OcppConnection:
@@ -284,7 +284,7 @@ def test_activity_is_counted_until_the_answer_was_handled(link: Link) -> None:
         await pair.near.call("Heartbeat", {}, 5.0)
 
     link.loop.spawn(tell(), "telling")
-    with pytest.raises(BenchError, match="far answers Heartbeat.*telling"):
+    with pytest.raises(BenchError, match=r"far answers Heartbeat.*telling"):
         link.loop.activity.wait_quiet(0.2)
     link.loop.call(release.set)
     link.loop.activity.wait_quiet(2.0)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.ocpp.frames import (
     Call,
@@ -101,3 +105,20 @@ def test_stamps_are_utc_with_milliseconds() -> None:
     assert stamp(1_768_464_000.9996) == "2026-01-15T08:00:01.000Z"
     assert utc_s("2026-01-15T09:00:00+01:00") == 1_768_464_000.0
     assert utc_s("2026-01-15T08:00:00") == 1_768_464_000.0
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.text(max_size=40) | JSON.map(json.dumps) | st.lists(st.integers(2, 5) | JSON, max_size=6).map(json.dumps))
+def test_whatever_comes_is_a_frame_or_a_stated_fault(data: str) -> None:
+    try:
+        frame = decode(data)
+    except FrameFault as fault:
+        assert fault.reason != ""
+    else:
+        assert frame.message_id != ""

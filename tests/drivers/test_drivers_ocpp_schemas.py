@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from jsonschema import Draft4Validator
+from jsonschema import Draft4Validator  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from drivers.errors import ConfigError
 from drivers.ocpp.schemas import SchemaViolation, actions, request_check, response_check

@@ -150,6 +150,14 @@ def test_a_credential_issued_in_another_name_is_refused(bench: Bench) -> None:
         verify_credential(to_canonical(forged), where="x")
 
 
+def test_a_proof_of_another_time_is_refused(bench: Bench) -> None:
+    honest = issue_credential("urn:x:1", {}, issuer=bench.station, valid_from="2026-03-01T11:00:00.000Z")
+    unsigned = {name: value for name, value in honest.items() if name != "proof"}
+    late = add_proof(unsigned, issuer=bench.station, created="2026-03-01T12:00:00.000Z")
+    with pytest.raises(RecordError, match="another time than validFrom"):
+        verify_credential(to_canonical(late), where="x")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -657,6 +657,10 @@ while True:
         break
     number += 1
 sizes = [ledger.size(channel) for channel in CHANNELS]
+for channel in CHANNELS:
+    data = Path(sys.argv[1], f"{channel}.log").read_bytes()
+    assert data.count(b"\\n") == ledger.size(channel), "a whole line was left behind"
+    assert data == b"" or data.endswith(b"\\n"), "half a line was left behind"
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 observe(ledger, number, ambient_c=31.0 if number % 2 == 0 else 20.0)
 ledger.close()

@@ -134,11 +134,11 @@ class ChargerTwin:
     # Physical acts
 
     def plug_in(self) -> None:
-        """Put the cable into the van."""
+        """Put the cable into the van; a charger that is faulted or out of service stays so, with the cable in."""
         if self.van is None:
             raise CommandRefused(f"charger {self.name!r} has no van at its parking place")
+        self.van.plug_in()
         if self.state is SessionState.AVAILABLE:
-            self.van.plug_in()
             self.state = SessionState.PLUGGED
 
     def unplug(self) -> None:
@@ -318,14 +318,15 @@ class ChargerTwin:
         if self.state is SessionState.RUNNING:
             self._ramp(dt_s)
             self.dc_power_w = self.converter.dc_from_ac_w(self.ac_power_w)
-            # At 0 W asked, the converter idles on its running loss.
-            ac_power_w = self.converter.ac_from_dc_w(self.dc_power_w)
         else:
             self.allocated = Allocation(0.0, Clamp.NOBODY)
             self.ac_power_w = self.dc_power_w = 0.0
-            ac_power_w = self.standby_w
         if self.van is not None:
-            self.van.step(self.dc_power_w, dt_s, now_s)
+            # What the pack does not take was never converted: both planes follow what passed the inlet.
+            self.dc_power_w = self.van.step(self.dc_power_w, dt_s, now_s)
+        # At 0 W asked, a running converter idles on its running loss.
+        running = self.state is SessionState.RUNNING
+        ac_power_w = self.converter.ac_from_dc_w(self.dc_power_w) if running else self.standby_w
         self.true_ac_power_w = ac_power_w
         heating_c = 0.02 * (ac_power_w - self.dc_power_w)
         self.cabinet_temperature_c += (25.0 + heating_c - self.cabinet_temperature_c) * min(1.0, dt_s / 600.0)

@@ -27,7 +27,7 @@ from twins.vehicle.isotp import IsoTpResponder
 from twins.vehicle.van import Van
 
 BITRATE_BPS = 500_000  # EV-CAN and CAR-CAN alike
-_IDLE_S = 0.2  # how often the thread looks whether it shall end
+_IDLE_S = 0.05  # how often the thread looks whether it shall end
 _CLOSE_TIMEOUT_S = 5.0
 
 

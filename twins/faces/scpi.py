@@ -336,6 +336,7 @@ class ScpiProtocol(FaceProtocol, Generic[S]):
         self._waiting = waiting
         self._buffer = bytearray()
         self._skipping = False
+        self._deaf = False
         self._units: deque[Unit[S]] = deque()
         self._answers: list[bytes] = []
 
@@ -350,11 +351,15 @@ class ScpiProtocol(FaceProtocol, Generic[S]):
 
     def pause_writing(self) -> None:
         """Take no more questions from a client that does not read the answers."""
+        self._deaf = True
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on when it has read them."""
-        self.transport.resume_reading()
+        self._deaf = False
+        self._serve()
+        if not self._deaf:
+            self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -371,7 +376,7 @@ class ScpiProtocol(FaceProtocol, Generic[S]):
         self._serve()
 
     def _serve(self) -> None:
-        while not self._session.waits():
+        while not (self._deaf or self._session.waits() or self.transport.is_closing()):
             end = self._buffer.find(b"\n")
             if end < 0:
                 if len(self._buffer) > LONGEST_LINE:

@@ -177,6 +177,8 @@ class PowerAnalyzer:
         rng: random.Random,
         *,
         fault: Fault | None = None,
+        ac_power_accuracy: Accuracy = AC_POWER_ACCURACY,
+        dc_power_accuracy: Accuracy = DC_POWER_ACCURACY,
         update_s: float = 1.0,
         serial: str = "91N000001",
         reversed_elements: frozenset[int] = frozenset(),
@@ -197,7 +199,7 @@ class PowerAnalyzer:
         self._signs = tuple(-1.0 if number in reversed_elements else 1.0 for number in range(1, ELEMENTS + 1))
         self._planes = tuple(
             MeteredPlane(
-                power=Channel(DC_POWER_ACCURACY if number == DC_ELEMENT else AC_POWER_ACCURACY, rng),
+                power=Channel(dc_power_accuracy if number == DC_ELEMENT else ac_power_accuracy, rng),
                 voltage=Channel(DC_VOLTAGE_ACCURACY if number == DC_ELEMENT else AC_VOLTAGE_ACCURACY, rng),
                 current=Channel(DC_CURRENT_ACCURACY if number == DC_ELEMENT else AC_CURRENT_ACCURACY, rng),
                 fault=fault,

@@ -38,7 +38,10 @@ class Pack(Protocol):
     ambient_c: float
 
     def step(self, power_w: float, dt_s: float) -> None:
-        """Hold `power_w` at the terminals (+ charges) for `dt_s` seconds."""
+        """Hold `power_w` at the terminals (+ charges) for `dt_s` seconds; afterwards `power_w` says what flowed.
+
+        An implementation moves what it can when asked for more, never turns the sign, and never raises for that.
+        """
 
     def open_circuit_v(self) -> float:
         """Voltage at rest, whole pack."""
@@ -145,9 +148,10 @@ class LumpedPack:
         return tuple(mean_v + deviation for deviation in self._spread_v)
 
     def step(self, power_w: float, dt_s: float) -> None:
-        """Hold `power_w` at the terminals (+ charges) for `dt_s` seconds.
+        """Hold `power_w` at the terminals (+ charges) for `dt_s` seconds, or as much of it as the pack can take or give.
 
-        Raises ValueError when the pack cannot give that much power at any current.
+        A pack that would be full or empty before the step is over, or that cannot give so much at any current, moves
+        what it can: `power_w` afterwards says what flowed, with the sign of what was asked, or zero.
         """
         resistance = self.resistance_ohm()
         ocv = self._ocv_now_v
@@ -159,6 +163,15 @@ class LumpedPack:
         ocv_middle = self.open_circuit_v()
         current = _current_for_power(power_w, ocv_middle, resistance)
         moved_ah = current * dt_s / 3600.0
+        room_ah = self.capacity_ah * ((1.0 - soc_before) if current > 0.0 else soc_before)
+        if abs(moved_ah) > room_ah:
+            share = room_ah / abs(moved_ah)
+            current, moved_ah = current * share, moved_ah * share
+            self.soc = 0.5 * (soc_before + (1.0 if current > 0.0 else 0.0))
+            ocv_middle = self.open_circuit_v()
+            power_w = (ocv_middle + resistance * current) * current
+        elif power_w < 0.0 and current == _current_of_most_power(ocv_middle, resistance):
+            power_w = (ocv_middle + resistance * current) * current
         self.soc = min(1.0, max(0.0, soc_before + moved_ah / self.capacity_ah))
         heat_w = resistance * current * current
         parameters = self._parameters
@@ -198,13 +211,16 @@ def _interpolate(points: tuple[tuple[float, float], ...], at: float) -> float:
 
 
 def _current_for_power(power_w: float, ocv_v: float, resistance_ohm: float) -> float:
-    """Solve P = (OCV + R I) I for the current nearest to zero."""
+    """Solve P = (OCV + R I) I for the current nearest to zero; beyond what can be given, the current of most power."""
     root = ocv_v * ocv_v + 4.0 * resistance_ohm * power_w
     if root < 0.0:
-        raise ValueError(
-            f"the pack cannot give {-power_w:.0f} W at {ocv_v:.1f} V behind {resistance_ohm * 1e3:.0f} mOhm"
-        )
+        return _current_of_most_power(ocv_v, resistance_ohm)
     return 2.0 * power_w / (ocv_v + math.sqrt(root))
+
+
+def _current_of_most_power(ocv_v: float, resistance_ohm: float) -> float:
+    """The discharge current at which load and series resistance share the voltage equally."""
+    return -ocv_v / (2.0 * resistance_ohm)
 
 
 def _table() -> list[float]:

@@ -88,7 +88,12 @@ class Van:
         self.charge_mode = MODE_NONE
         self.contactor_closed = False
 
-    def step(self, dc_power_w: float, dt_s: float, now_s: float) -> None:
-        """Take `dc_power_w` at the inlet (+ charges) for `dt_s` seconds."""
-        self.pack.step(dc_power_w - self.auxiliary_w, dt_s)
+    def step(self, dc_power_w: float, dt_s: float, now_s: float) -> float:
+        """Offer `dc_power_w` at the inlet (+ charges) for `dt_s` seconds; returns what passed it.
+
+        That is less only when the pack is full or empty: its limits bring the charger to rest before.
+        """
+        asked_w = dc_power_w - self.auxiliary_w
+        self.pack.step(asked_w, dt_s)
         self.bms.step(dt_s, now_s)
+        return dc_power_w - (asked_w - self.pack.power_w)

@@ -94,6 +94,8 @@ class ElmLink:
     def read(self) -> bytes:
         """More of the answer, at least one byte. Raises LinkError and keeps it."""
         wire = self._open_wire()
+        if PROMPT in self.received:
+            raise self._failed(LinkGarbled, "a prompt without an answer; ask again")
         if self._by is None:
             self._by = Deadline.after(self._reply_s)
         try:

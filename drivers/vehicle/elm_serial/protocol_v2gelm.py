@@ -3,18 +3,23 @@
 pyserial makes the port object itself and hands it nothing but the URL, so the URL is a string that carries its link.
 That spares a table of open links, which would be global.
 
-Only what python-OBD calls is here. `in_waiting` promises plenty, so that it asks for everything at once.
+Only what python-OBD calls is here. `in_waiting` promises plenty, so that it asks for everything at once. A failure is
+not raised into the library, which would sleep a second over it and stumble on: it gets a line of text that is no data,
+at once and for every further command, and the driver raises the link's failure as soon as the library returns.
 """
 
 from __future__ import annotations
 
+import contextlib
+
 import serial
 
-from drivers.errors import LinkError, NotOpenError
+from drivers.errors import LinkError
 from drivers.vehicle.elm_serial.link import ElmLink
 
 SCHEME = "v2gelm"
 _PLENTY = 4096
+_LINK_LOST = b"LINK LOST\r>"  # no hex digits alone: python-OBD takes it for a message of the adapter
 
 
 class LinkUrl(str):
@@ -33,7 +38,7 @@ class LinkUrl(str):
 
 
 class Serial:
-    """A port as python-OBD uses one. Failures are SerialException; their reason is `ElmLink.failure`."""
+    """A port as python-OBD uses one. Failures are kept in `ElmLink.failure`."""
 
     def __init__(self, port: str | None = None, *, timeout: float | None = None, **line_settings: object) -> None:
         """The dead-line is the link's own and its line settings are set already, so both are only taken note of."""
@@ -62,18 +67,17 @@ class Serial:
 
     def write(self, data: bytes) -> int:
         """Send one command."""
-        try:
-            self._link.write(bytes(data))
-        except (LinkError, NotOpenError) as error:
-            raise serial.SerialException(str(error)) from error
+        if self._link.failure is None:
+            with contextlib.suppress(LinkError):  # kept by the link, and raised by the driver
+                self._link.write(bytes(data))
         return len(data)
 
     def read(self, size: int = 1) -> bytes:  # noqa: ARG002  # whatever is there, see in_waiting
-        """More of the answer."""
-        try:
-            return self._link.read()
-        except (LinkError, NotOpenError) as error:
-            raise serial.SerialException(str(error)) from error
+        """More of the answer; after a failure the line that says so."""
+        if self._link.failure is None:
+            with contextlib.suppress(LinkError):
+                return self._link.read()
+        return _LINK_LOST
 
     def flush(self) -> None:
         """Nothing: `write` hands everything to the system."""

@@ -1,0 +1,44 @@
+"""Stations for tests: the emulated one that is shipped, with what a test changes in it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from bench.assets import asset
+from bench.station import Station, parse_station
+
+Change = Callable[..., Station]
+
+
+@pytest.fixture
+def emulated(tmp_path: Path) -> Change:
+    """A function that returns the emulated station, changed: `emulated(**{"twins.van.soc_percent": 80})`.
+
+    A key is a dotted path into the file; a value of None takes the key away. Runs go below `tmp_path`.
+    """
+
+    def change(changes: Mapping[str, Any] | None = None) -> Station:
+        yaml = YAML(typ="safe", pure=True)
+        document = yaml.load(asset("stations/emulated.yaml").read_text(encoding="utf-8"))
+        document["runs"] = str(tmp_path / "runs")
+        for path, value in (changes or {}).items():
+            *parents, last = path.split(".")
+            place = document
+            for parent in parents:
+                place = place[parent]
+            if value is None:
+                del place[last]
+            else:
+                place[last] = value
+        text = io.StringIO()
+        yaml.default_flow_style = False
+        yaml.dump(document, text)
+        return parse_station(text.getvalue().encode(), asset("stations/emulated.yaml"))
+
+    return change
