@@ -75,9 +75,9 @@ def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
 
 def _version(value: bool) -> None:
     if value:
-        from v2gbench import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"v2gbench {__version__}")
+        typer.echo(f"v2gbench {version('v2gbench')}")
         raise typer.Exit
 
 
@@ -257,7 +257,7 @@ def replay(
     """Read a recording of a real vehicle, feed the contract, and write a usage record and a report."""
     from bench.replay import replay_log
 
-    result = replay_log(log, dialect=dialect, station=station, runs=runs)
+    result = replay_log(log, dialect=dialect, station=station, runs=runs, show=not as_json)
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
 
 
@@ -265,16 +265,29 @@ def replay(
 def twin(
     kind: Annotated[str, typer.Argument(help="charger, van, analyzer, or site for all of them.")],
     *,
-    listen: Annotated[str, typer.Option(help="host:port of its face; port 0 takes any free one.")] = "127.0.0.1:0",
+    listen: Annotated[
+        str,
+        typer.Option(help="host:port, port 0 for any free one, a site takes consecutive ones; a van: pty, can://can0."),
+    ] = "127.0.0.1:0",
     station: Annotated[Path | None, typer.Option(help="Station file for its parameters.")] = None,
     csms: Annotated[str | None, typer.Option(help="ws:// address of an OCPP central system to dial in to.")] = None,
+    plugged: Annotated[bool, typer.Option("--plugged", help="Begin with the cable in the van.")] = False,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop by itself after so long.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a twin alone on the wall clock, for other people's clients; Ctrl-C ends it."""
     from bench.twin_command import serve_twin
 
-    serve_twin(kind, listen=listen, station=station, csms=csms, seconds=seconds, as_json=as_json, say=typer.echo)
+    serve_twin(
+        kind,
+        listen=listen,
+        station=station,
+        csms=csms,
+        plugged=plugged,
+        seconds=seconds,
+        as_json=as_json,
+        say=typer.echo,
+    )
 
 
 @app.command()
@@ -284,11 +297,16 @@ def csms(
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop by itself after so long.")] = None,
 ) -> None:
     """Run the OCPP 1.6 central system alone and print what charge points say; Ctrl-C ends it."""
-    from bench.station_address import parse_listen
-    from services.csms import serve
+    import threading
 
-    host, port = parse_listen(listen)
-    serve(host, port, seconds=seconds)
+    from services.csms.console import serve
+
+    until = threading.Event()
+    if seconds is not None:
+        timer = threading.Timer(seconds, until.set)
+        timer.daemon = True
+        timer.start()
+    serve(listen, typer.echo, until=until)
 
 
 @app.command()

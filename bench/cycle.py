@@ -42,7 +42,7 @@ from reports.run import Event, RunWriter
 from twins.clock import SteppedClock
 
 _COMMAND_TIMEOUT_S = 30.0  # real time for the cycle thread to take up a request on the wall clock
-_POWER_TOLERANCE_W = 0.5
+_AT_REST_W = 200.0  # stand-by and running losses of the converter stay below
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +188,22 @@ class Cycle(ABC):
         """Record an event with the next cycle."""
         self._events.append(Event(self._clock.mono_s, self._clock.utc_s, source, kind, dict(content)))
 
-    def settle(self, timeout_s: float) -> None:
-        """Bring the charger to its safe state and record until it is there; used on every way out."""
-        self._safe_state()
-        end_s = self.now_s + timeout_s
-        while self.now_s < end_s:
+    def settle(self, timeout_s: float, *, silent_s: float | None = None) -> None:
+        """Bring the charger to its safe state and record until it is there; used on every way out.
+
+        A charger that does not answer is given `silent_s` (its own watchdog and ramp) instead of `timeout_s`: nobody
+        can see it come down.
+        """
+        if not self._safe_state() and silent_s is not None:
+            timeout_s = min(timeout_s, silent_s)
+        began_s = self.now_s
+        while self.now_s < began_s + timeout_s:
             self._pass_one_cycle()
             charger = self.snapshot.charger
-            if charger is not None and charger.ac_power.is_good and abs(charger.ac_power.value) < 200.0:
+            if charger is None:
+                continue
+            power = charger.ac_power
+            if power.is_good and power.mono_s >= began_s and abs(power.value) < _AT_REST_W:
                 return
 
     # The cycle
@@ -584,10 +592,14 @@ class WallCycle(Cycle):
             raise request.error
         self._raise_if_over()
 
+    def settle(self, timeout_s: float, *, silent_s: float | None = None) -> None:
+        """As above; when the cycle itself has died, the safe state is asked for once more, and nothing is recorded."""
+        if self._failure is None and self._thread.is_alive():
+            super().settle(timeout_s, silent_s=silent_s)
+        else:
+            self._safe_state()
+
     def _pass_one_cycle(self) -> None:
-        if self._failure is not None or not self._thread.is_alive():
-            time.sleep(self._cycle_s)
-            return
         with self._ticked:
             self._ticked.wait(2.0 * self._cycle_s)
 

@@ -16,13 +16,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import ValidationError
+
 from bench.certification import Certified, SessionFacts, certify, witness_sheets
 from bench.desk import Desk
 from bench.operator import ActDone, Operator
 from bench.rack import Rack
-from bench.session import Progress, SessionLog, SessionPlan, SessionRunner
+from bench.session import GridOrder, Progress, SessionLog, SessionPlan, SessionRunner
 from bench.station import Station
-from drivers.errors import NotOpenError
+from drivers.errors import ConfigError, NotOpenError
 from ledgers.canonical import Json
 from ledgers.evidence import write_atomically
 from ledgers.records import Direction, Energy, Plane
@@ -125,6 +127,30 @@ class CertifiedSession:
         desk.declare_baseline(start_utc_s, self.plan.duration_s, self.plan.baseline_w)
         for order in self.plan.orders:
             desk.announce(order, start_utc_s + order.start_s)
+
+    def schedule(self, *, duration_s: float, baseline_w: float) -> None:
+        """Give the running session a schedule without orders yet, and declare its baseline on the ledger."""
+        _, desk, runner = self._opened()
+        self.plan = runner.plan = SessionPlan(name=self.plan.name, duration_s=duration_s, baseline_w=baseline_w)
+        desk.declare_baseline(runner.transfer_utc_s, duration_s, baseline_w)
+
+    def announce_order(self, order: GridOrder) -> None:
+        """Put one more grid order on the ledger and into the schedule of the running session.
+
+        Raises ConfigError when it does not fit into the schedule or should have begun already.
+        """
+        _, desk, runner = self._opened()
+        if order.start_s < runner.plan_s:
+            raise ConfigError(f"order {order.order_id!r} begins in the past; announce it before it begins")
+        old = runner.plan
+        try:
+            plan = SessionPlan(
+                name=old.name, duration_s=old.duration_s, baseline_w=old.baseline_w, orders=(*old.orders, order)
+            )
+        except ValidationError as error:
+            raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+        desk.announce(order, runner.transfer_utc_s + order.start_s)
+        self.plan = runner.plan = plan
 
     def run(self, *, report: bool = True) -> CertifiedRun:
         """The whole session: announce, plug in, follow, plug out, certify, report."""

@@ -44,6 +44,9 @@ from twins.runner import SiteRunner
 _T = TypeVar("_T")
 
 _QUIET_TIMEOUT_S = 10.0  # real time for everything that a step caused on the wire
+_CONFIGURATION_TIMEOUT_S = 10.0
+_PING_INTERVAL_S = 20.0
+_RAMP_DOWN_S = 5.0  # from full power to nothing, once a charger's watchdog acts
 _SETTLE_S = 30.0  # session time for the charger to come down to 0 W on the way out
 
 
@@ -75,6 +78,7 @@ class Rack:
         self._loop: ServiceLoop | None = None
         self._csms: CentralSystem | None = None
         self._emulated: EmulatedSite | None = None
+        self._site_runner: SiteRunner | None = None
         self._outcome = ("aborted", "the rack was closed before the session ended")
 
     @classmethod
@@ -105,12 +109,13 @@ class Rack:
                 self._emulated = stack.enter_context(self._emulate())
             self._devices = self._open_devices(stack)
             if self._emulated is not None and self.station.clock == "wall":
-                stack.enter_context(SiteRunner(self._emulated.site))
+                self._site_runner = stack.enter_context(SiteRunner(self._emulated.site))
             if self._given_operator is not None:
                 self._operator = self._given_operator
             elif self._emulated is not None:
                 self._operator = SiteOperator(self._emulated, self.clock)
             self._pin(stack)
+            self._ask_for_meter_values()
             self._arm_watchdog()
             self._cycle = self._start_cycle(stack)
             stack.push(self._settle)
@@ -221,6 +226,7 @@ class Rack:
                 heartbeat_interval_s=part.heartbeat_s,
                 passwords=dict.fromkeys(self._charge_point_ids(), password) if password is not None else None,
                 stepped=self.station.clock == "stepped",
+                ping_interval_s=None if self.station.clock == "stepped" else _PING_INTERVAL_S,
                 trace_of=lambda identity: self.recorder.wire_trace(f"ocpp-{identity}"),
             )
         )
@@ -286,6 +292,19 @@ class Rack:
         if self._csms is None or identity is None:
             raise ConfigError(f"{self.station.path}: charger {device!r} speaks OCPP, but the station has no csms part")
         return self._csms.link(identity)
+
+    def _ask_for_meter_values(self) -> None:
+        """Have the charge points that are there send MeterValues as often as the station file says."""
+        part = self.station.csms
+        if self._csms is None or part is None:
+            return
+        for identity in self._csms.identities():
+            answer = self._csms.link(identity).call(
+                "ChangeConfiguration",
+                {"key": "MeterValueSampleInterval", "value": str(part.meter_values_s)},
+                _CONFIGURATION_TIMEOUT_S,
+            )
+            self._say("meter_values_interval", f"csms.{identity}", {"seconds": part.meter_values_s, **answer})
 
     def _charge_point_ids(self) -> list[str]:
         of_devices = (self.station.charge_point_of(name) for name in self.station.devices)
@@ -372,6 +391,9 @@ class Rack:
         loop.raise_failures()
 
     def _drain_events(self) -> Sequence[Event]:
+        if self._site_runner is not None:
+            self._site_runner.raise_failure()
+            _opened(self._loop).raise_failures()
         if self._csms is None:
             return ()
         return [
@@ -390,7 +412,7 @@ class Rack:
         """Reach the safe state and record until the power is gone; an error here must not hide the first one."""
         del kind, trace
         try:
-            self.cycle.settle(_SETTLE_S)
+            self.cycle.settle(_SETTLE_S, silent_s=(self.watchdog_armed_s or 0.0) + _RAMP_DOWN_S)
         except BenchError as problem:
             if error is None:
                 raise

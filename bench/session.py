@@ -198,15 +198,34 @@ class SessionRunner:
         )
         self._transfer_s = cycle.now_s
 
-    def follow(self) -> None:
-        """Follow the schedule to its end."""
-        cycle = self._rack.cycle
-        if self._transfer_s is None:
-            raise BenchError("energy transfer has not begun; start the session before following its schedule")
-        for at_s, power_w in self.plan.set_points():
-            self._wait_until(self._transfer_s + at_s)
-            self._set_points.append(cycle.set_power(power_w))
-        self._wait_until(self._transfer_s + self.plan.duration_s)
+    @property
+    def transfer_utc_s(self) -> float:
+        """UTC at which energy transfer began, seconds since 1970; BenchError before that."""
+        return self._begin_utc_s + self._transfer_began_s() - self._begin_s
+
+    @property
+    def plan_s(self) -> float:
+        """Seconds since energy transfer began, the time of the plan; BenchError before that."""
+        return self._rack.cycle.now_s - self._transfer_began_s()
+
+    def follow(self, duration_s: float | None = None) -> None:
+        """Follow the schedule from where it stands, to its end or for `duration_s`."""
+        transfer_s = self._transfer_began_s()
+        start_s = self.plan_s
+        end_s = self.plan.duration_s if duration_s is None else min(self.plan.duration_s, start_s + duration_s)
+        changes = [(at_s, power_w) for at_s, power_w in self.plan.set_points() if start_s <= at_s < end_s]
+        if start_s < end_s and (not changes or changes[0][0] > start_s):
+            changes.insert(0, (start_s, self.plan.power_at(start_s)))
+        for at_s, power_w in changes:
+            self._wait_until(transfer_s + at_s)
+            self.set_power(power_w)
+        self._wait_until(transfer_s + end_s)
+
+    def set_power(self, power_w: float) -> SetPower:
+        """Ask for AC power (+ charges) outside of the schedule, which takes over again with the next `follow`."""
+        result = self._rack.cycle.set_power(power_w)
+        self._set_points.append(result)
+        return result
 
     def stop(self) -> None:
         """Ramp to 0 W and end energy transfer."""
@@ -227,11 +246,17 @@ class SessionRunner:
         cycle.note("unplugged", {"by": done.by, "means": done.means.value})
         cycle.wait(2.0 * self._rack.station.cycle_s)
 
-    def finish(self) -> SessionLog:
-        """Tell the rack how it ended and return what happened; on a trip the safe state is recorded first."""
+    def finish(self, *, aborted: str = "") -> SessionLog:
+        """Tell the rack how it ended and return what happened; on a trip the safe state is recorded first.
+
+        `aborted` says in one sentence why the session ends before its time, for a caller who runs it step by step.
+        """
         cycle, rack = self._rack.cycle, self._rack
+        if cycle.trip is not None and not self._tripped:
+            self._tripped = cycle.trip.finding.sentence
+        self._aborted = self._aborted or aborted
         if self._tripped or self._aborted:
-            cycle.settle(_RAMP_DOWN_S)
+            cycle.settle(_RAMP_DOWN_S, silent_s=(rack.watchdog_armed_s or 0.0) + 5.0)
         self._end_s, self._end_utc_s = cycle.now_s, rack.clock.utc_s
         if self._tripped:
             rack.conclude("tripped", self._tripped)
@@ -250,6 +275,11 @@ class SessionRunner:
             tripped=self._tripped,
             aborted=self._aborted,
         )
+
+    def _transfer_began_s(self) -> float:
+        if self._transfer_s is None:
+            raise BenchError("energy transfer has not begun; start the session first")
+        return self._transfer_s
 
     def _wait_until(self, at_s: float) -> None:
         left_s = at_s - self._rack.cycle.now_s

@@ -114,6 +114,7 @@ class ServiceLoop:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
+        self._refuse_own_thread()
         self._loop = self._thread = None
 
         async def cancel_all() -> None:
@@ -147,8 +148,13 @@ class ServiceLoop:
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
         """Run a coroutine on the loop from another thread and return its result; TimeoutError after `timeout_s`."""
-        self._refuse_own_thread()
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        try:
+            self._refuse_own_thread()
+            loop = self.loop
+        except BenchError:
+            coroutine.close()  # or Python warns that nobody awaited it
+            raise
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result(timeout_s)
         except concurrent.futures.TimeoutError:
@@ -165,10 +171,15 @@ class ServiceLoop:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], what: str) -> None:
         """Start a counted task; from the loop's own thread or any other. A failure is raised by `raise_failures`."""
+        try:
+            loop = self.loop
+        except NotOpenError:
+            coroutine.close()
+            raise
         self.activity.begin(what)
 
         def start() -> None:
-            task = self.loop.create_task(coroutine, name=what)
+            task = loop.create_task(coroutine, name=what)
             self._tasks.add(task)
             task.add_done_callback(finished)
 
@@ -181,7 +192,7 @@ class ServiceLoop:
         if threading.current_thread() is self._thread:
             start()
         else:
-            self.loop.call_soon_threadsafe(start)
+            loop.call_soon_threadsafe(start)
 
     def raise_failures(self) -> None:
         """Raise the first error of a spawned task, if there was one: nothing fails unseen."""

@@ -13,9 +13,11 @@ from typing import Self
 from drivers.errors import BenchError
 from twins.site import Site
 
+_LAST_STEP_S = 5.0
+
 
 class SiteRunner:
-    """Steps `site` every `step_s` seconds until closed; a context manager."""
+    """Steps `site` every `step_s` seconds until closed; a context manager that raises what stopped it."""
 
     def __init__(self, site: Site, *, step_s: float = 0.1) -> None:
         self._site = site
@@ -32,12 +34,16 @@ class SiteRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is None:
+            self.raise_failure()
 
     def close(self) -> None:
-        """Stop stepping; may be called twice."""
+        """Stop stepping; may be called twice. BenchError when a step does not come to its end."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join(5.0)
+            self._thread.join(_LAST_STEP_S)
+            if self._thread.is_alive():
+                raise BenchError(f"the twins' last step did not end within {_LAST_STEP_S:g} s; a twin hangs")
 
     def raise_failure(self) -> None:
         """Raise BenchError when the twins stopped by an error of their own."""

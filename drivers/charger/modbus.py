@@ -7,18 +7,23 @@
 
 A charger may reduce a set-point silently, so `set_power` reads back what is in force and who reduced it. Scale factors
 are read once, when the link opens: the SunSpec models make them constant. One TCP connection, one request at a time,
-no automatic reconnection, because a reconnected charger may have lost its watchdog: the caller opens it again.
+no automatic reconnection, because a reconnected charger may have lost its watchdog: the caller opens it again. After an
+exchange that failed, what still arrives is thrown away before the next one, so that no late answer is taken for its.
+
+SunSpec has no word for a vehicle; the profile's readings of model 701 InvSt are: sleeping, nothing is plugged in;
+stand-by, a vehicle is; running, a session. Whether energy flows says the measured power.
 """
 
 from __future__ import annotations
 
 import math
+import select
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusException, ModbusIOException
 from pymodbus.pdu import ModbusPDU
@@ -50,7 +55,14 @@ _EXCEPTIONS = {  # Modbus application protocol 1.1b3, section 7
 }
 _THROTTLE_SCHEDULED, _THROTTLE_DERATED, _THROTTLE_MAX_W = 1 << 11, 1 << 14, 1 << 0  # SunSpec 701 ThrotSrc
 _MAX_REVERT_S = 600.0
-_RUNNING_STATES = {2: ChargerState.DISCHARGING, 3: ChargerState.CHARGING}  # SunSpec 713 Sta
+_RESTING_STATES = {  # SunSpec 701 InvSt, while no session runs
+    0: ChargerState.UNAVAILABLE,
+    1: ChargerState.AVAILABLE,
+    5: ChargerState.PLUGGED,
+    7: ChargerState.PLUGGED,
+}
+_RUNNING, _THROTTLED, _FAULT = 3, 4, 6  # SunSpec 701 InvSt
+_WRITE_MANY = 16  # Modbus function
 
 
 class ModbusConfig(BaseModel, frozen=True, extra="forbid"):
@@ -60,6 +72,14 @@ class ModbusConfig(BaseModel, frozen=True, extra="forbid"):
     profile: str = "sunspec_der"
     reply_s: Annotated[float, Field(gt=0, le=60)] = 1.0  # one exchange; a charger answers within 0.1 s
     serial: str | None = None  # must equal the nameplate's: a swapped charger stops the run
+
+    @field_validator("at")
+    @classmethod
+    def _port_exists(cls, at: str) -> str:
+        port = int(at.rpartition(":")[2])
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port {port} does not exist; a port is 1 <= port <= 65535")
+        return at
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +97,35 @@ class _Field:
     source: str
 
 
+class _Client(ModbusTcpClient):
+    """pymodbus's client that tells what went over its socket, once, and what came since the last request."""
+
+    def __init__(self, host: str, port: int, timeout_s: float, trace: WireTrace) -> None:
+        super().__init__(host, port=port, timeout=timeout_s, retries=0, reconnect_delay=0)
+        self._trace = trace
+        self.received = b""
+
+    def send(self, request: bytes, addr: tuple[str, int] | None = None) -> int:
+        self.received = b""
+        self._trace(">", request)
+        return int(super().send(request, addr))
+
+    def recv(self, size: int | None) -> bytes:
+        data = super().recv(size)
+        if data:
+            self.received += data
+            self._trace("<", data)
+        return data
+
+    def throw_away(self) -> None:
+        """Empty the socket of what came too late; at most a few answers of the past."""
+        for _ in range(64):
+            if self.socket is None or not select.select([self.socket], [], [], 0)[0]:
+                return
+            if not self.recv(None):
+                return
+
+
 class ModbusCharger:
     """The Charger role over Modbus TCP."""
 
@@ -86,27 +135,22 @@ class ModbusCharger:
         self._device = device
         self._trace = trace
         self._profile: ChargerProfile = load_profile(config.profile)
-        self._client: ModbusTcpClient | None = None
+        self._client: _Client | None = None
+        self._out_of_step = False
         self._turn = -1.0 if self._profile.sign == "injection" else 1.0
         self._fields: dict[str, _Field] = {}
         self._blocks: tuple[tuple[int, int], ...] = tuple(
             (self._profile.model_addresses[block.model], block.count) for block in self._profile.cycle_reads
         )
         self._scales: dict[tuple[int, str], int] = {}
-        self._state_words = ((0, 0), (0, 0), (0, 0))
+        self._state_words = ((0, 0), (0, 0))
         self._heartbeat = 0
         self._ratings_w = (0.0, 0.0)
 
     def __enter__(self) -> Self:
         host, _, port = self._config.at.removeprefix("tcp://").rpartition(":")
-        client = ModbusTcpClient(
-            host,
-            port=int(port),
-            timeout=self._config.reply_s,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._packet,
-        )
+        client = _Client(host.strip("[]"), int(port), self._config.reply_s, self._trace)
+        self._out_of_step = False
         try:
             connected = client.connect()  # type: ignore[no-untyped-call]  # pymodbus leaves it so
         except OSError as error:
@@ -140,13 +184,12 @@ class ModbusCharger:
 
     def identify(self) -> Nameplate:
         """Read SunSpec model 1."""
-        words = self._read(self._profile.model_addresses[1], 66)
         start = self._profile.model_addresses[1]
+        words = self._read(start, 66)
 
         def text(name: str) -> str:
             point = self._profile.point(1, name)
-            raw = b"".join(word.to_bytes(2, "big") for word in words[point.address - start :][: point.size])
-            return raw.rstrip(b"\0 ").decode("ascii", errors="replace")
+            return _text(words[point.address - start :][: point.size])
 
         return Nameplate(manufacturer=text("Mn"), model=text("Md"), serial=text("SN"), firmware=text("Vr"))
 
@@ -174,7 +217,7 @@ class ModbusCharger:
             return Reading(math.nan, unit, mono_s, utc_s, f"{self._device}.{name}", Quality.NO_DATA)
 
         ac_power = reading("ac_power")
-        state, faults = self._state(blocks)
+        state, faults = self._state(blocks, ac_power.value)
         return ChargerReadings(
             state=state,
             ac_power=ac_power,
@@ -193,7 +236,8 @@ class ModbusCharger:
     def set_power(self, power_w: float) -> SetPower:
         """Write the set-point (AC power, + charges), read back what is in force, and say who reduced it.
 
-        Raises LimitError for a set-point beyond the charger's rating: nothing is sent.
+        While no session runs, the charger refuses all but 0 W. Raises LimitError for a set-point beyond the charger's
+        rating: nothing is sent.
         """
         self._require_open("set_power")
         charge_w, discharge_w = self._ratings_w
@@ -209,9 +253,8 @@ class ModbusCharger:
             self._write(wset.address, _words(value, 2))
             self._write(enable.address, [1])
         except DeviceError as error:
-            return SetPower(power_w, math.nan, self._who_refuses(power_w), refused=True, code=error.code)
-        words = self._read(wset.address, 2)
-        in_force_w = self._turn * _signed(_integer(words, 0, 2), 2) * 10.0 ** self._scales[704, "WSet_SF"]
+            return SetPower(power_w, self._in_force_w(), self._who_refuses(power_w), refused=True, code=error.code)
+        in_force_w = self._in_force_w()
         if abs(in_force_w - power_w) <= 10.0 ** self._scales[704, "WSet_SF"]:
             return SetPower(power_w, power_w)
         return SetPower(power_w, in_force_w, self._who_reduced(power_w))
@@ -235,6 +278,8 @@ class ModbusCharger:
         self._write(self._profile.point(704, "WSetEnaRvrt").address, [1])
         times = self._profile.point(704, "WSetRvrtTms")
         self._write(times.address, _words(math.ceil(timeout_s), 2))
+        # A heartbeat that repeats the last one, perhaps of a bench before this one, would not count.
+        self._heartbeat = _integer(self._read(self._profile.point(715, "ControllerHb").address, 2), 0, 2)
         self.feed_watchdog()
         return float(_integer(self._read(times.address, 2), 0, 2))
 
@@ -257,10 +302,21 @@ class ModbusCharger:
     def _zero(self) -> None:
         self._write(self._profile.point(704, "WSet").address, [0, 0])
 
+    def _in_force_w(self) -> float:
+        words = self._read(self._profile.point(704, "WSet").address, 2)
+        # Adding zero makes 0 W of the -0 W that turning the sign gives.
+        return self._turn * _signed(_integer(words, 0, 2), 2) * 10.0 ** self._scales[704, "WSet_SF"] + 0.0
+
     # Opening
 
     def _check_map(self) -> None:
-        marker = self._read(self._profile.base, 2)
+        try:
+            marker = self._read(self._profile.base, 2)
+        except DeviceError as error:
+            raise ConfigError(
+                f"{self._device}: the device answers no to a read of register {self._profile.base}, where its SunSpec "
+                f"map should begin ({error}); choose the profile of this charger in the station file"
+            ) from error
         if marker != [0x5375, 0x6E53]:
             raise ConfigError(
                 f"{self._device}: no SunSpec map at register {self._profile.base} "
@@ -287,7 +343,13 @@ class ModbusCharger:
         for (model, name), point in self._profile.points.items():
             if point.type == "sunssf":
                 raw = self._read(point.address, 1)[0]
-                self._scales[model, name] = 0 if raw == 0x8000 else _signed(raw, 1)
+                exponent = 0 if raw == 0x8000 else _signed(raw, 1)
+                if not -10 <= exponent <= 10:
+                    raise ConfigError(
+                        f"{self._device}: scale factor {name} of model {model} (register {point.address}) holds "
+                        f"{exponent}, SunSpec allows -10 to 10; choose the profile of this charger in the station file"
+                    )
+                self._scales[model, name] = exponent
         for name, source in self._profile.readings.items():
             point = self._profile.point(source.model, source.point)
             block, index = self._place(point)
@@ -305,7 +367,6 @@ class ModbusCharger:
             )
         self._state_words = (
             self._place(self._profile.point(701, "InvSt")),
-            self._place(self._profile.point(713, "Sta")),
             self._place(self._profile.point(701, "Alrm")),
         )
         ratings = [self._scaled(702, name) for name in ("WChaRteMaxRtg", "WDisChaRteMaxRtg")]
@@ -320,16 +381,21 @@ class ModbusCharger:
 
     # Judging
 
-    def _state(self, blocks: Sequence[Sequence[int]]) -> tuple[ChargerState, tuple[str, ...]]:
-        (of_inverter, inverter_at), (of_storage, storage_at), (of_alarm, alarm_at) = self._state_words
-        inverter, storage = blocks[of_inverter][inverter_at], blocks[of_storage][storage_at]
-        if inverter in {3, 4}:  # running, throttled
-            return _RUNNING_STATES.get(storage, ChargerState.SUSPENDED), ()
-        if inverter == 7:  # stand-by
-            return (ChargerState.AVAILABLE if storage == 0 else ChargerState.PLUGGED), ()
-        if inverter == 6:
+    def _state(self, blocks: Sequence[Sequence[int]], ac_power_w: float) -> tuple[ChargerState, tuple[str, ...]]:
+        (of_inverter, inverter_at), (of_alarm, alarm_at) = self._state_words
+        inverter = blocks[of_inverter][inverter_at]
+        if inverter in {_RUNNING, _THROTTLED}:
+            if math.isnan(ac_power_w):
+                return ChargerState.UNKNOWN, ()
+            if abs(ac_power_w) <= self._profile.idle_w:
+                return ChargerState.SUSPENDED, ()
+            return (ChargerState.CHARGING if ac_power_w > 0.0 else ChargerState.DISCHARGING), ()
+        if inverter == _FAULT:
+            told = self._text(self._profile.point(701, "MnAlrmInfo"))
+            if told:
+                return ChargerState.FAULTED, tuple(told.split(", "))
             return ChargerState.FAULTED, (f"Alrm {_integer(blocks[of_alarm], alarm_at, 2):#010x}",)
-        return (ChargerState.UNAVAILABLE if inverter == 0 else ChargerState.UNKNOWN), ()
+        return _RESTING_STATES.get(inverter, ChargerState.UNKNOWN), ()
 
     def _place(self, point: Point) -> tuple[int, int]:
         """Block of the cycle's reads that holds a point, and the index within it."""
@@ -354,46 +420,82 @@ class ModbusCharger:
 
     # Exchanges
 
+    def _text(self, point: Point) -> str:
+        return _text(self._read(point.address, point.size))
+
     def _read(self, address: int, count: int) -> list[int]:
         client = self._require_open("read")
         sent = f"read {count} registers from {address}"
         response = self._exchange(
-            lambda: client.read_holding_registers(address, count=count, device_id=self._profile.unit_id), sent
+            client, lambda: client.read_holding_registers(address, count=count, device_id=self._profile.unit_id), sent
         )
         if len(response.registers) != count:
-            raise LinkGarbled(f"{len(response.registers)} registers came back", device=self._device, sent=sent)
+            raise self._garbled(client, f"{len(response.registers)} registers came back instead of {count}", sent)
         return list(response.registers)
 
     def _write(self, address: int, words: list[int]) -> None:
         client = self._require_open("write")
-        self._exchange(
-            lambda: client.write_registers(address, words, device_id=self._profile.unit_id),
-            f"write {words} to register {address}",
+        sent = f"write {words} to register {address}"
+        response = self._exchange(
+            client, lambda: client.write_registers(address, words, device_id=self._profile.unit_id), sent
         )
+        if (response.function_code, response.address, response.count) != (_WRITE_MANY, address, len(words)):
+            raise self._garbled(client, "the answer confirms another write", sent)
 
-    def _exchange(self, call: Callable[[], ModbusPDU], sent: str) -> ModbusPDU:
+    def _exchange(self, client: _Client, call: Callable[[], ModbusPDU], sent: str) -> ModbusPDU:
+        device = self._device
         try:
+            if self._out_of_step:
+                client.throw_away()
+                self._out_of_step = False
+            if not client.connected:  # or pymodbus would connect again without a word
+                raise LinkRefused(
+                    "the link is closed; open the charger and arm its watchdog again", device=device, sent=sent
+                )
             response = call()
         except ModbusIOException as error:
-            raise LinkTimeout("no answer", device=self._device, sent=sent, waited_s=self._config.reply_s) from error
+            self._out_of_step = True
+            unread = _without_whole_frames(client.received)
+            if unread:
+                raise self._garbled(client, "what came is no answer", sent) from error
+            raise LinkTimeout(
+                "no answer", device=device, sent=sent, waited_s=self._config.reply_s, last_bytes=client.received
+            ) from error
         except (ConnectionException, OSError) as error:
-            raise LinkRefused(f"the link is down ({error})", device=self._device, sent=sent) from error
+            client.close()  # type: ignore[no-untyped-call]  # pymodbus leaves it so
+            raise LinkRefused(
+                "the charger closed the link; open it and arm its watchdog again",
+                device=device,
+                sent=sent,
+                last_bytes=client.received,
+            ) from error
         except ModbusException as error:
-            raise LinkGarbled(f"the answer is not Modbus ({error})", device=self._device, sent=sent) from error
+            raise self._garbled(client, f"the answer is not Modbus ({error})", sent) from error
         if response.isError():
             code = response.exception_code
-            raise DeviceError(_EXCEPTIONS.get(code, "refused"), code=code, device=self._device, sent=sent)
+            raise DeviceError(_EXCEPTIONS.get(code, "refused"), code=code, device=device, sent=sent)
         return response
 
-    def _packet(self, sending: bool, data: bytes) -> bytes:
-        if data:
-            self._trace(">" if sending else "<", data)
-        return data
+    def _garbled(self, client: _Client, message: str, sent: str) -> LinkGarbled:
+        self._out_of_step = True
+        return LinkGarbled(message, device=self._device, sent=sent, last_bytes=client.received)
 
-    def _require_open(self, what: str) -> ModbusTcpClient:
+    def _require_open(self, what: str) -> _Client:
         if self._client is None:
             raise NotOpenError(f"charger {self._device!r} is closed; {what}() needs it open: use 'with'")
         return self._client
+
+
+def _without_whole_frames(data: bytes) -> bytes:
+    """What is left of received bytes when late answers of earlier requests are taken away."""
+    while len(data) >= 8 and data[2:4] == b"\0\0" and len(data) >= 6 + int.from_bytes(data[4:6], "big") > 7:
+        data = data[6 + int.from_bytes(data[4:6], "big") :]
+    return data
+
+
+def _text(words: Sequence[int]) -> str:
+    raw = b"".join(word.to_bytes(2, "big") for word in words)
+    return raw.rstrip(b"\0 ").decode("ascii", errors="replace")
 
 
 def _integer(words: Sequence[int], index: int, size: int) -> int:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from functools import cached_property
 from importlib import resources
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from drivers.errors import ConfigError
 
@@ -36,7 +36,9 @@ class Point(BaseModel, frozen=True):
     @property
     def size(self) -> int:
         """Number of registers."""
-        return int(self.type[6:]) if self.type.startswith("string") else _SIZES[self.type]
+        size = _size(self.type)
+        assert size is not None  # the profile was refused otherwise
+        return size
 
 
 class ReadingSource(BaseModel, frozen=True, extra="forbid"):
@@ -60,6 +62,27 @@ class _Model(BaseModel, frozen=True, extra="forbid"):
     length: Annotated[int, Field(ge=1)]
     points: tuple[tuple[int, str, str, str | None, Literal["r", "rw"]], ...]
 
+    @model_validator(mode="after")
+    def _points_fit(self) -> Self:
+        """Points stand behind each other inside the model, and each scale factor is one of its points."""
+        kinds = {name: kind for _, name, kind, _, _ in self.points}
+        if len(kinds) != len(self.points):
+            raise ValueError(f"model {self.id} has two points of one name")
+        free_from = 2
+        for offset, name, kind, scale, _ in sorted(self.points):
+            size = _size(kind)
+            if size is None:
+                raise ValueError(f"point {name} of model {self.id} has unknown type {kind!r}")
+            if offset < free_from or offset + size > self.length + 2:
+                raise ValueError(
+                    f"point {name} of model {self.id} needs registers {offset} to {offset + size - 1}, "
+                    f"free are {free_from} to {self.length + 1}"
+                )
+            if scale is not None and kinds.get(scale) != "sunssf":
+                raise ValueError(f"point {name} of model {self.id} is scaled by {scale!r}, which is no sunssf of it")
+            free_from = offset + size
+        return self
+
 
 class ChargerProfile(BaseModel, frozen=True, extra="forbid"):
     """A SunSpec map from a base register: models behind each other, their points, and what the role reads of them."""
@@ -67,11 +90,28 @@ class ChargerProfile(BaseModel, frozen=True, extra="forbid"):
     schema_: Annotated[Literal["v2gbench.charger-profile/1.0"], Field(alias="schema")]
     name: str
     unit_id: Annotated[int, Field(ge=0, le=247)]
-    base: int
+    base: Annotated[int, Field(ge=0, le=65_000)]
     sign: Literal["injection", "charge"]
+    idle_w: Annotated[float, Field(ge=0)]
     cycle_reads: tuple[BlockRead, ...]
     readings: dict[str, ReadingSource]
     models: tuple[_Model, ...]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        """What is read each cycle and what the role takes of it are there."""
+        known = {model.id: {point[1] for point in model.points} for model in self.models}
+        if len(known) != len(self.models):
+            raise ValueError("two models have one id")
+        for block in self.cycle_reads:
+            if block.model not in known:
+                raise ValueError(f"cycle_reads names model {block.model}, which is not among the models")
+        for name, source in self.readings.items():
+            if source.point not in known.get(source.model, ()):
+                raise ValueError(f"reading {name} comes from {source.point} of model {source.model}, which has none")
+        if self.end_address + 2 > 1 << 16:
+            raise ValueError(f"the models end at register {self.end_address + 1}, beyond 65535")
+        return self
 
     @cached_property
     def model_addresses(self) -> dict[int, int]:
@@ -89,10 +129,6 @@ class ChargerProfile(BaseModel, frozen=True, extra="forbid"):
         for model in self.models:
             start = self.model_addresses[model.id]
             for offset, name, kind, scale, access in model.points:
-                if kind not in _SIZES and not kind.startswith("string"):
-                    raise ConfigError(
-                        f"profile {self.name!r}: point {name} of model {model.id} has unknown type {kind!r}"
-                    )
                 found[model.id, name] = Point(
                     model=model.id, name=name, type=kind, scale=scale, writable=access == "rw", address=start + offset
                 )
@@ -123,7 +159,27 @@ def load_profile(name: str) -> ChargerProfile:
             sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
         )
         raise ConfigError(f"there is no charger profile {name!r}; known are: {known}")
+    return parse_profile(file.read_text(encoding="utf-8"), name)
+
+
+def parse_profile(text: str, name: str) -> ChargerProfile:
+    """Read a profile from its YAML; ConfigError in one sentence naming the line or the key that is wrong."""
     try:
-        return ChargerProfile.model_validate(YAML(typ="safe").load(file.read_text(encoding="utf-8")))
-    except (YAMLError, ValidationError) as error:
-        raise ConfigError(f"charger profile {name!r} is wrong: {error}") from error
+        return ChargerProfile.model_validate(YAML(typ="safe").load(text))
+    except MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ConfigError(f"charger profile {name!r}{line}: this is not YAML ({error.problem})") from error
+    except YAMLError as error:
+        raise ConfigError(f"charger profile {name!r} is not YAML ({error})") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(f"charger profile {name!r}, {where}: {first['msg']}{more}") from error
+
+
+def _size(kind: str) -> int | None:
+    """Registers of a type; None for an unknown one."""
+    if kind.startswith("string") and kind[6:].isdecimal():
+        return int(kind[6:]) or None
+    return _SIZES.get(kind)

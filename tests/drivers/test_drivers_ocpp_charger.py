@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -384,3 +385,10 @@ def test_old_values_of_a_charger_that_gives_none_on_request_are_stale() -> None:
             assert (readings.ac_power.value, readings.ac_power.quality) == (1500.0, Quality.STALE)
             assert readings.state is ChargerState.CHARGING
             assert readings.dc_power.quality is Quality.NO_DATA
+
+
+def test_the_example_of_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "ocpp.md").read_text(encoding="utf-8")
+    example = guide.partition("```python\n")[2].partition("```")[0]
+    exec(compile(example, "docs/ocpp.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("Reading(value=-50")

@@ -169,11 +169,13 @@ def test_a_refused_identifier_is_no_data() -> None:
             return [frame.hex() for frame in battery.receive(data, time.monotonic())]
         return ["0250c00000000000" if data[1] == 0x10 else f"037f{data[1]:02x}1100000000"]
 
-    with unit("refusing", react):
-        with UdsVehicle(UdsConfig(at="can://virtual/refusing"), WallClock(), device="van") as vehicle:
-            readings = vehicle.read()
-            with pytest.raises(DeviceError, match="service not supported") as caught:
-                vehicle.identify()
+    with (
+        unit("refusing", react),
+        UdsVehicle(UdsConfig(at="can://virtual/refusing"), WallClock(), device="van") as vehicle,
+    ):
+        readings = vehicle.read()
+        with pytest.raises(DeviceError, match="service not supported") as caught:
+            vehicle.identify()
     assert caught.value.code == "0x11"
     assert math.isnan(readings.plug_state.value)
     assert readings.pack_voltage.is_good

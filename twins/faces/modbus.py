@@ -6,10 +6,12 @@ encoded when they are read, from the charger's state of that moment.
 
 What a controller may write: 702 WMax (accepted only at its rating), 704 WSetEna, WSetMod, WSet, WSetRvrt (0 W only),
 WSetEnaRvrt, WSetRvrtTms, 715 ControllerHb, AlarmReset and OpCtl. Other registers answer with exception 2, values that
-the charger cannot take with exception 3, commands that its state forbids with exception 4.
+the charger cannot take with exception 3, commands that its state forbids with exception 4: a set-point other than 0 W
+while no session runs is one, because starting a session would forget it.
 
-WSet reads back the set-point in force, after the vehicle's limits, the rating and an OCPP profile; 701 ThrotSrc names
-who reduced it (bit 11 "scheduled": the profile, bit 14 "derated": the charger, bit 0 the watchdog's 0 W).
+A WSet written while WSetEna is 0 waits until WSetEna becomes 1. WSet reads back the set-point in force, after the
+vehicle's limits, the rating and an OCPP profile; 701 ThrotSrc names who reduced it (bit 11 "scheduled": the profile,
+bit 14 "derated": the charger, bit 0 the watchdog's 0 W).
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ _FORMATS: Final = {
     "int32": ">i", "uint32": ">I", "bitfield32": ">I", "uint64": ">Q",
 }  # fmt: skip
 _THROTTLE_SCHEDULED, _THROTTLE_DERATED, _THROTTLE_MAX_W = 1 << 11, 1 << 14, 1 << 0
-_INV_STANDBY, _INV_RUNNING, _INV_THROTTLED, _INV_FAULT = 7, 3, 4, 6
-_STA_OFF, _STA_DISCHARGING, _STA_CHARGING, _STA_HOLDING = 0, 2, 3, 5
+_THREE_PHASE = 2  # SunSpec 701 ACType
+_MANUFACTURER_ALARM = 1 << 16  # SunSpec 701 Alrm; which one it is stands in MnAlrmInfo
+_INV_OFF, _INV_SLEEPING, _INV_STANDBY, _INV_RUNNING, _INV_THROTTLED, _INV_FAULT = 0, 1, 7, 3, 4, 6
+_STA_OK, _STA_ERROR = 0, 2  # SunSpec 713 Sta
 _OP_STOP, _OP_START, _OP_ENTER_STANDBY, _OP_EXIT_STANDBY = 0, 1, 2, 3
 _FIRMWARE = "bench 1"
 
@@ -58,7 +62,7 @@ class _Slot:
 
     offset: int
     pack: struct.Struct
-    value: Callable[[ChargerTwin], int]
+    value: Callable[[ChargerTwin], int | bytes]
 
 
 class SunSpecImage:
@@ -74,6 +78,7 @@ class SunSpecImage:
         self._controller_heartbeat = 0
         self._write_mode = 1
         self._write_enabled = 0
+        self._waiting_w = 0.0  # written while WSetEna was 0
         self._revert_enabled = 1
         self._fill_static()
         self._slots = {model.id: self._slots_of(model.id) for model in profile.models}
@@ -81,7 +86,8 @@ class SunSpecImage:
             model.id: (profile.model_addresses[model.id], profile.model_addresses[model.id] + model.length + 2)
             for model in profile.models
         }
-        self._writers: dict[int, tuple[Point, Callable[[int], None]]] = {
+        # A writer judges its value and returns what the write does.
+        self._writers: dict[int, tuple[Point, Callable[[int], Callable[[], None]]]] = {
             point.address: (point, writer)
             for point, writer in (
                 (profile.point(702, "WMax"), self._write_w_max),
@@ -111,13 +117,13 @@ class SunSpecImage:
         return bytes(image[2 * first : 2 * (first + count)])
 
     def write(self, address: int, data: bytes) -> None:
-        """Write registers; whole points only, and all of them are checked before the first one acts.
+        """Write registers; whole points only, and all values are judged before the first one acts.
 
         Raises RegisterRefused: 2 for a register that is not writable or half a point, 3 for a value out of range, 4
         when the charger's state forbids it.
         """
         at, end = address, address + len(data) // 2
-        actions: list[tuple[Callable[[int], None], int]] = []
+        acts: list[Callable[[], None]] = []
         while at < end:
             entry = self._writers.get(at)
             if entry is None or at + entry[0].size > end:
@@ -125,11 +131,11 @@ class SunSpecImage:
             point, writer = entry
             begin = 2 * (at - address)
             raw = data[begin : begin + 2 * point.size]
-            actions.append((writer, struct.unpack(_FORMATS[point.type], raw)[0]))
+            acts.append(writer(struct.unpack(_FORMATS[point.type], raw)[0]))
             at += point.size
-        for writer, value in actions:
+        for act in acts:
             try:
-                writer(value)
+                act()
             except CommandRefused:
                 raise RegisterRefused(DEVICE_FAILURE) from None
 
@@ -153,7 +159,7 @@ class SunSpecImage:
             self._put_string(1, name, text)
         for model_id, name, value in (
             (1, "DA", profile.unit_id),
-            (701, "ACType", 3), (701, "St", 1), (701, "ConnSt", 1),
+            (701, "ACType", _THREE_PHASE), (701, "ConnSt", 1),
             (701, "A_SF", -2), (701, "V_SF", -1), (701, "Hz_SF", -3), (701, "W_SF", 0), (701, "VA_SF", 0),
             (701, "TotWh_SF", 0), (701, "Tmp_SF", -1),
             (702, "W_SF", 0), (702, "VA_SF", 0), (702, "V_SF", 0), (702, "VNomRtg", 400), (702, "VNom", 400),
@@ -181,9 +187,11 @@ class SunSpecImage:
         self._image[at : at + 2 * point.size] = text.encode("ascii").ljust(2 * point.size, b"\0")[: 2 * point.size]
 
     def _slots_of(self, model: int) -> tuple[_Slot, ...]:
-        values: dict[tuple[int, str], Callable[[ChargerTwin], int]] = {
+        values: dict[tuple[int, str], Callable[[ChargerTwin], int | bytes]] = {
+            (701, "St"): lambda charger: 0 if charger.state is SessionState.UNAVAILABLE else 1,
             (701, "InvSt"): self._inverter_state,
-            (701, "Alrm"): lambda charger: 1 << 15 if charger.fault_codes else 0,
+            (701, "Alrm"): lambda charger: _MANUFACTURER_ALARM if charger.fault_codes else 0,
+            (701, "MnAlrmInfo"): lambda charger: ", ".join(charger.fault_codes).encode("ascii", "replace"),
             (701, "W"): lambda charger: _signed16(-charger.meter.power_w),
             (701, "VA"): lambda charger: _signed16(abs(charger.meter.power_w)),
             (701, "A"): lambda charger: _signed16(100.0 * abs(charger.meter.current_a)),
@@ -214,7 +222,7 @@ class SunSpecImage:
             (715, "OpCtl"): lambda charger: _OP_START if charger.state is SessionState.RUNNING else _OP_STOP,
         }
         return tuple(
-            _Slot(2 * (point.address - self._base), struct.Struct(_FORMATS[point.type]), value)
+            _Slot(2 * (point.address - self._base), struct.Struct(_format(point)), value)
             for (of_model, name), value in values.items()
             if of_model == model
             for point in (self._profile.point(model, name),)
@@ -223,16 +231,18 @@ class SunSpecImage:
     def _inverter_state(self, charger: ChargerTwin) -> int:
         if charger.state is SessionState.FAULTED:
             return _INV_FAULT
+        if charger.state is SessionState.UNAVAILABLE:
+            return _INV_OFF
+        if charger.state is SessionState.AVAILABLE:
+            return _INV_SLEEPING
         if charger.state is not SessionState.RUNNING:
             return _INV_STANDBY
         return _INV_RUNNING if charger.allocation().clamped_by is Clamp.NOBODY else _INV_THROTTLED
 
     def _storage_state(self, charger: ChargerTwin) -> int:
         if charger.van is None or charger.van.plug_state == 0:
-            return _STA_OFF
-        if charger.state is SessionState.RUNNING and abs(charger.dc_power_w) > 1.0:
-            return _STA_CHARGING if charger.dc_power_w > 0.0 else _STA_DISCHARGING
-        return _STA_HOLDING
+            return _ABSENT["enum16"]
+        return _STA_ERROR if charger.state is SessionState.FAULTED else _STA_OK
 
     def _throttle_percent(self, charger: ChargerTwin) -> int:
         wanted, given = abs(charger.setpoint_w), abs(charger.allocation().power_w)
@@ -251,56 +261,84 @@ class SunSpecImage:
 
     # Commands
 
-    def _write_w_max(self, value: int) -> None:
+    def _write_w_max(self, value: int) -> Callable[[], None]:
         if value != round(max(self._charger.max_charge_w, self._charger.max_discharge_w)):
             raise RegisterRefused(ILLEGAL_VALUE)
+        return _nothing
 
-    def _write_enable(self, value: int) -> None:
+    def _write_enable(self, value: int) -> Callable[[], None]:
         if value not in {0, 1}:
             raise RegisterRefused(ILLEGAL_VALUE)
-        self._write_enabled = value
-        if value == 0:
-            self._charger.set_setpoint(0.0)
+        return self._enable if value else self._disable
 
-    def _write_set_mode(self, value: int) -> None:
+    def _enable(self) -> None:
+        # Written again while it is 1 it changes nothing: a tripped watchdog waits for a set-point, not for this.
+        if not self._write_enabled:
+            self._apply(self._waiting_w)
+            self._write_enabled = 1
+
+    def _disable(self) -> None:
+        self._write_enabled = 0
+        self._waiting_w = 0.0
+        self._charger.set_setpoint(0.0)
+
+    def _write_set_mode(self, value: int) -> Callable[[], None]:
         if value != 1:  # watts; percent of WMax is not offered
             raise RegisterRefused(ILLEGAL_VALUE)
+        return _nothing
 
-    def _write_setpoint(self, value: int) -> None:
+    def _write_setpoint(self, value: int) -> Callable[[], None]:
         power_w = -float(value)
         if not -self._charger.max_discharge_w <= power_w <= self._charger.max_charge_w:
             raise RegisterRefused(ILLEGAL_VALUE)
+
+        def act() -> None:
+            if self._write_enabled:
+                self._apply(power_w)
+            else:
+                self._waiting_w = power_w
+
+        return act
+
+    def _apply(self, power_w: float) -> None:
+        if power_w and self._charger.state is not SessionState.RUNNING:
+            raise CommandRefused(f"the charger is {self._charger.state}; a set-point needs a running session")
         self._charger.set_setpoint(power_w)
 
-    def _write_revert_value(self, value: int) -> None:
+    def _write_revert_value(self, value: int) -> Callable[[], None]:
         if value != 0:  # this charger reverts to 0 W and to nothing else
             raise RegisterRefused(ILLEGAL_VALUE)
+        return _nothing
 
-    def _write_revert_enable(self, value: int) -> None:
+    def _write_revert_enable(self, value: int) -> Callable[[], None]:
         if value != 1:
             raise RegisterRefused(ILLEGAL_VALUE)
+        return _nothing
 
-    def _write_revert_time(self, value: int) -> None:
+    def _write_revert_time(self, value: int) -> Callable[[], None]:
         if value > 600:  # as EVtec's and comparable chargers bound theirs
             raise RegisterRefused(ILLEGAL_VALUE)
-        self._charger.arm_revert(float(value))
+        return lambda: self._charger.arm_revert(float(value))
 
-    def _write_heartbeat(self, value: int) -> None:
-        if value != self._controller_heartbeat:
-            self._controller_heartbeat = value
-            self._charger.heartbeat()
+    def _write_heartbeat(self, value: int) -> Callable[[], None]:
+        def act() -> None:
+            if value != self._controller_heartbeat:
+                self._controller_heartbeat = value
+                self._charger.heartbeat()
 
-    def _write_alarm_reset(self, value: int) -> None:
-        if value == 1:
-            self._charger.clear_faults()
+        return act
 
-    def _write_operation(self, value: int) -> None:
-        if value in {_OP_START, _OP_EXIT_STANDBY}:
-            self._charger.start()
-        elif value in {_OP_STOP, _OP_ENTER_STANDBY}:
-            self._charger.stop("Local")
-        else:
+    def _write_alarm_reset(self, value: int) -> Callable[[], None]:
+        if value not in {0, 1}:
             raise RegisterRefused(ILLEGAL_VALUE)
+        return self._charger.clear_faults if value else _nothing
+
+    def _write_operation(self, value: int) -> Callable[[], None]:
+        if value in {_OP_START, _OP_EXIT_STANDBY}:
+            return self._charger.start
+        if value in {_OP_STOP, _OP_ENTER_STANDBY}:
+            return lambda: self._charger.stop("Local")
+        raise RegisterRefused(ILLEGAL_VALUE)
 
 
 class ModbusFace(TcpFace):
@@ -392,6 +430,14 @@ class _ModbusClient(FaceProtocol):
         (address,) = struct.unpack_from(">H", pdu, 1)
         self._image.write(address, pdu[3:])
         return pdu
+
+
+def _nothing() -> None:
+    """What a write does that is accepted only at the value that the register already has."""
+
+
+def _format(point: Point) -> str:
+    return f"{2 * point.size}s" if point.type.startswith("string") else _FORMATS[point.type]
 
 
 def _signed16(value: float) -> int:

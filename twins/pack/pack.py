@@ -148,7 +148,7 @@ class LumpedPack:
         return tuple(mean_v + deviation for deviation in self._spread_v)
 
     def step(self, power_w: float, dt_s: float) -> None:
-        """Hold `power_w` at the terminals (+ charges) for `dt_s` seconds, or as much of it as the pack can take or give.
+        """Hold `power_w` at the terminals (+ charges) for `dt_s` seconds, or as much of it as the pack can move.
 
         A pack that would be full or empty before the step is over, or that cannot give so much at any current, moves
         what it can: `power_w` afterwards says what flowed, with the sign of what was asked, or zero.
