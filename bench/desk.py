@@ -198,17 +198,19 @@ class Desk:
         power = snapshot.charger.ac_power if snapshot.charger is not None else None
         document = monitoring_document(self.vehicle_id, vehicle.soc.utc_s, vehicle, power)
         try:
-            self._keep(
-                self.ledger.submit(
-                    "monitoring",
-                    "monitoring",
-                    "observe",
-                    _json(document),
-                    identity=self.keyring.party("charging_station"),
-                )
+            receipt = self.ledger.submit(
+                "monitoring",
+                "monitoring",
+                "observe",
+                _json(document),
+                identity=self.keyring.party("charging_station"),
             )
         except ContractRefused as refusal:
             self.refusals.append(str(refusal))
+            return
+        # Hundreds of plain reports would bury what matters: those that raised an alarm or began a V2G event are kept.
+        if receipt.derived:
+            self._keep(receipt)
 
     def anchor(self, record_sha256: str) -> tuple[Receipt, ...]:
         """Anchor a usage record on the monitoring and the remuneration channel."""

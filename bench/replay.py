@@ -46,7 +46,7 @@ from ledgers.ports import Member, Receipt
 from ledgers.records import Direction, EnergyFigure, Plane, SignedRecord
 from reports.html import write_report
 from reports.run import Event, ReadingRow, RunWriter
-from twins.replay import FIELD_QUANTITIES, LogError, ReplaySample, Summary, open_log
+from twins.replay import FIELD_QUANTITIES, Dialect, LogError, ReplaySample, Summary, open_log
 from twins.replay import Progress as ReadProgress
 
 REPLAY_SCHEMA: Final = "v2gbench.replay/1.0"
@@ -153,7 +153,7 @@ def replay_log(
         if first is None:
             records = opened.summary().records
             raise ConfigError(f"{log}: {records} records were read, but none of a known vehicle; nothing to certify")
-        replay = _Replay(loaded, vehicle, log, opened.dialect.value, first, runs or loaded.runs_folder)
+        replay = _Replay(loaded, vehicle, log, opened.dialect, first, runs or loaded.runs_folder)
         try:
             replay.take(itertools.chain([first], samples))
             return replay.finish(opened.summary())
@@ -210,10 +210,11 @@ class _Replay:
     """One recording on its way into one run folder."""
 
     def __init__(
-        self, station: Station, vehicle: str, log: Path, dialect: str, first: ReplaySample, runs: Path
+        self, station: Station, vehicle: str, log: Path, dialect: Dialect, first: ReplaySample, runs: Path
     ) -> None:
         self._station = station
         self._vehicle = vehicle
+        self._is_can = dialect.is_can
         self._keyring = Keyring(station)
         self._clock = _Clock(0.0 if first.utc_s is None else first.utc_s - first.time_s)
         with log.open("rb") as file:
@@ -230,7 +231,7 @@ class _Replay:
             "material": "replayed",
             "recording": log.name,
             "recording_sha256": self._file_sha256,
-            "dialect": dialect,
+            "dialect": dialect.value,
             "session_id": self._session_id,
         }
         self._writer = RunWriter.create(
@@ -258,8 +259,8 @@ class _Replay:
         """Record and report all samples, in their order."""
         before: ReplaySample | None = None
         for sample in samples:
-            # Rows may come faster than the period; what a CAN log gives was averaged over it already.
-            if before is not None and sample.time_s - before.time_s < PERIOD_S - 0.5e-3 and sample.line == 0:
+            # Rows may come faster than the period; what a CAN log gives is a mean over it already.
+            if not self._is_can and before is not None and sample.time_s - before.time_s < PERIOD_S:
                 continue
             self._clock.mono_s = sample.time_s
             self._record(sample)

@@ -27,7 +27,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ledgers.canonical import Json
 from ledgers.records import Agreement, Direction, EnergyFigure, GridOrder, SignedRecord
 from reports.errors import RenderError
-from reports.inputs import ReportInput, read_report_input
+from reports.inputs import ReportInput, outcome_reason, outcome_word, read_report_input
 from reports.plots import Panel, RenderedPlots, render_plots
 from reports.run import Run
 from reports.series import OrderWindow, build_panels, find_cast, ramp_s
@@ -84,13 +84,13 @@ def render_report(run: Run, given: ReportInput) -> str:
     plots = render_plots(panels)
     theme_js = _template("report.js")
     page = _environment().get_template("report.html.j2")
-    verdict, tone = _verdict(run)
+    verdict, tone = _verdict(run, given)
     return page.render(
         title=f"{run.manifest.get('plan', 'run')} on {run.manifest.get('station', 'a station')}",
         run_name=run.folder.name,
         verdict=verdict,
         tone=tone,
-        reason=run.left_open or str(run.manifest.get("reason") or ""),
+        reason=outcome_reason(run, given),
         badges=_badges(run, given),
         facts=_facts(run, given),
         panels=panels,
@@ -132,6 +132,7 @@ _VERDICTS: Final[Mapping[str, tuple[str, Tone]]] = {
     "fail": ("Fail", "bad"),
     "tripped": ("Tripped by a limit", "bad"),
     "aborted": ("Aborted", "bad"),
+    "completed": ("Completed, not certified", "warn"),
     "unfinished": ("Unfinished", "warn"),
 }
 _AGREEMENT: Final[Mapping[Agreement, Tone]] = {
@@ -145,10 +146,11 @@ _LIMIT_TONES: Final[Mapping[str, Tone]] = {"pass": "good", "warn": "warn", "fail
 # The top of the page --------------------------------------------------------------------------------------------------
 
 
-def _verdict(run: Run) -> tuple[str, Tone]:
-    if run.left_open is not None and run.verdict == "pass":
+def _verdict(run: Run, given: ReportInput) -> tuple[str, Tone]:
+    word = outcome_word(run, given)
+    if run.left_open is not None and word in {"pass", "completed"}:
         return "Unfinished", "warn"
-    return _VERDICTS.get(run.verdict.lower(), (run.verdict, "warn"))
+    return _VERDICTS.get(word, (word, "warn"))
 
 
 def _badges(run: Run, given: ReportInput) -> tuple[tuple[str, Tone], ...]:
@@ -466,7 +468,8 @@ def _settlement_section(given: ReportInput) -> Section:
 
 def _certificate_section(run: Run, given: ReportInput) -> Section:
     title = "Certificate, and how to check it"
-    commands: tuple[str, ...] = (f"v2gbench verify {run.folder.name}/certificate.json --trust trust.json",)
+    trust = Path(str((given.summary or {}).get("trust") or "trust.json")).name
+    commands: tuple[str, ...] = (f"v2gbench verify {run.folder.name}/certificate.json --trust {trust}",)
     tables: list[Table] = []
     words: list[str] = []
     if given.certificate is None:

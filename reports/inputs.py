@@ -14,6 +14,7 @@ from typing import Final
 from ledgers.canonical import Json
 from ledgers.errors import LedgerError
 from ledgers.records import SignedRecord, usage_record_from_bytes
+from reports.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,23 @@ def read_report_input(folder: Path) -> ReportInput:
     return ReportInput(
         record, documents.get("certificate"), documents.get("settlement"), documents.get("summary"), absent
     )
+
+
+def outcome_word(run: Run, given: ReportInput) -> str:
+    """How the run came out, in lower case: certification's pass or fail for a completed session, else its ending."""
+    word = run.verdict.lower()
+    certified = given.summary.get("verdict") if given.summary is not None else None
+    return certified.lower() if word == "completed" and isinstance(certified, str) else word
+
+
+def outcome_reason(run: Run, given: ReportInput) -> str:
+    """Why, in one line; empty where there is nothing to say."""
+    if run.left_open is not None:
+        return run.left_open
+    reasons = given.summary.get("reasons") if given.summary is not None else None
+    if isinstance(reasons, list) and reasons:
+        return "; ".join(str(reason) for reason in reasons)
+    return str(run.manifest.get("reason") or "")
 
 
 _DOCUMENTS: Final = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ledgers.records import Agreement, LimitVerdict, SignedRecord
 from reports.errors import RenderError
-from reports.inputs import ReportInput, read_report_input
+from reports.inputs import ReportInput, outcome_reason, outcome_word, read_report_input
 from reports.run import Run
 
 
@@ -40,8 +40,9 @@ class Measurement:
 
 def measurements_of(run: Run, given: ReportInput) -> tuple[Measurement, ...]:
     """The judged measurements of a run: its verdict, then limits, orders and pairs of its usage record."""
-    finished = run.is_finished and run.verdict.lower() == "pass"
-    reason = run.left_open or str(run.manifest.get("reason") or "") or f"verdict {run.verdict}"
+    word = outcome_word(run, given)
+    finished = run.is_finished and word == "pass"
+    reason = outcome_reason(run, given) or f"verdict {word}"
     verdict = Judgement.PASSED if finished else Judgement.FAILED
     found = [Measurement("run", "verdict", verdict, reason)]
     if given.record is None:

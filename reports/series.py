@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -78,7 +78,8 @@ def ramp_s(run: Run, order: OrderWindow, share: float = 0.9) -> float | None:
 
 
 _CHARGER_MARKS: Final = frozenset({"import_energy", "grid_frequency", "cabinet_temperature"})
-_VEHICLE_MARKS: Final = frozenset({"pack_voltage", "pack_current"})
+_OPEN_CONTACTOR_V: Final = 60.0  # below the 60 V DC of touch voltage (IEC 61851-23) nothing is connected
+_VEHICLE_MARKS: Final = frozenset({"pack_voltage", "pack_current", "soh", "dash_soc"})
 _ANALYZER_MARKS: Final = frozenset({"ac_import_energy", "dc_import_energy", "ac_frequency"})
 _PACK_SENSOR: Final = re.compile(r"pack_t(?:emperatures?)?_?([1-9])(?:_c)?")
 
@@ -112,6 +113,8 @@ def _power_panel(run: Run, who: Cast, orders: Sequence[OrderWindow], limits: Map
     traces += _trace(_get(run, who.analyzer, "ac_power"), f"{who.analyzer} (AC)", 1, scale=1e-3)
     traces += _trace(_get(run, who.analyzer, "dc_power"), f"{who.analyzer} (DC)", 3, scale=1e-3)
     traces += _trace(_vehicle_power(run, who), f"{who.vehicle} (DC, voltage times current)", 2, scale=1e-3)
+    for device in _other_dc_sources(run, who):
+        traces += _trace(_get(run, device, "dc_power"), f"{device} (DC)", 3, scale=1e-3)
     lines, _ = _limit_lines(limits, "power_w", scale=1e-3)
     title = "Power ordered, set and measured (positive charges the vehicle)"
     return Panel("power", title, "power in kW", tuple(traces), lines)
@@ -137,6 +140,7 @@ def _difference_panel(run: Run, who: Cast) -> Panel:
 
 def _soc_panel(run: Run, who: Cast, limits: Mapping[str, Json]) -> Panel:
     traces = _trace(_get(run, who.vehicle, "soc"), f"{who.vehicle}", 2)
+    traces += _trace(_get(run, who.vehicle, "dash_soc"), f"{who.vehicle}, as shown to the driver", 4, dashed=True)
     traces += _trace(_get(run, who.charger, "soc"), f"{who.charger}, as told by the vehicle", 0, dashed=True)
     lines, bands = _limit_lines(limits, "soc_percent")
     return Panel("soc", "State of charge", "SOC in %", tuple(traces), lines, bands)
@@ -144,9 +148,20 @@ def _soc_panel(run: Run, who: Cast, limits: Mapping[str, Json]) -> Panel:
 
 def _voltage_panel(run: Run, who: Cast, limits: Mapping[str, Json]) -> Panel:
     traces = _trace(_get(run, who.vehicle, "pack_voltage"), f"{who.vehicle}", 2)
-    traces += _trace(_get(run, who.analyzer, "dc_voltage"), f"{who.analyzer} (DC)", 1, dashed=True)
+    traces += _trace(
+        _connected(_get(run, who.analyzer, "dc_voltage")), f"{who.analyzer} (DC, connected)", 1, dashed=True
+    )
+    for device in _other_dc_sources(run, who):
+        traces += _trace(_connected(_get(run, device, "dc_voltage")), f"{device} (DC, connected)", 3, dashed=True)
     lines, bands = _limit_lines(limits, "pack_voltage_v")
     return Panel("voltage", "Pack voltage", "voltage in V", tuple(traces), lines, bands)
+
+
+def _connected(series: Series | None) -> Series | None:
+    """Without the volts of an open contactor, which would press a pack's 340 to 400 V into one line."""
+    if series is None:
+        return None
+    return replace(series, value=np.where(series.value > _OPEN_CONTACTOR_V, series.value, np.nan))
 
 
 def _temperature_panel(run: Run, who: Cast, limits: Mapping[str, Json]) -> Panel:
@@ -158,6 +173,13 @@ def _temperature_panel(run: Run, who: Cast, limits: Mapping[str, Json]) -> Panel
     traces += _trace(_get(run, who.vehicle, "ambient_temperature"), "ambient", 5, dashed=True)
     lines, bands = _limit_lines(limits, "pack_temperature_c")
     return Panel("temperature", "Pack temperature", "temperature in °C", tuple(traces), lines, bands)
+
+
+def _other_dc_sources(run: Run, who: Cast) -> tuple[str, ...]:
+    """Who else measured DC power: the charger in a recording, which is none of the station's."""
+    found = (source.name.rpartition(".") for source in run.sources())
+    known = {who.charger, who.vehicle, who.analyzer}
+    return tuple(device for device, _, quantity in found if quantity == "dc_power" and device not in known)
 
 
 def _vehicle_power(run: Run, who: Cast) -> Series | None:

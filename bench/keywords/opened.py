@@ -90,7 +90,7 @@ class OpenedStation:
         with HeldSignals() if self._stepped else nullcontext():
             self._session.__enter__()
             rack = self._session.rack
-            self.folder, self._cycle = rack.run_folder, rack.cycle
+            self.folder, self.guard, self._cycle = rack.run_folder, rack.guard, rack.cycle
             self._now_s = self.acted_s = rack.cycle.now_s
             rack.cycle.listeners.append(lambda _index, snapshot, now_s: self._after_cycle(now_s, snapshot, watch))
 

@@ -29,7 +29,7 @@ class Quantity(float):
     example: ClassVar[str]
 
     @classmethod
-    def convert(cls, given: str | int | float) -> Self:
+    def convert(cls, given: str | int | float) -> Self:  # noqa: PYI041  # Robot takes the types at their word
         """The quantity in a plan's words; ValueError says in one sentence how to write it."""
         text = str(given).strip()
         found = _NUMBER_AND_UNIT.fullmatch(text)
@@ -103,7 +103,7 @@ class Duration(Quantity):
     example = "'30 s', '10 min' or '1 h 30 min'"
 
     @classmethod
-    def convert(cls, given: str | int | float | dt.timedelta) -> Self:
+    def convert(cls, given: str | int | float | dt.timedelta) -> Self:  # noqa: PYI041  # as above
         """The duration in a plan's words; ValueError when it is negative or not one."""
         if isinstance(given, dt.timedelta):
             return cls._not_negative(given.total_seconds(), str(given))

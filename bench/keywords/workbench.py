@@ -26,8 +26,11 @@ from bench.safety import Snapshot
 from bench.station import Station, load_station
 from drivers.clock import WallClock
 from drivers.errors import BenchError, ConfigError, InterlockTripped, NotOpenError
+from ledgers.errors import LedgerError
+from reports.errors import ReportError
 
 DEFAULT_STATION = "stations/emulated.yaml"
+CLOSING_ERRORS = (BenchError, LedgerError, ReportError, OSError)
 _YES, _NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
 
 
@@ -85,7 +88,7 @@ class Workbench:
             return None
         try:
             run = opened.close(failure=failure)
-        except BenchError as error:
+        except CLOSING_ERRORS as error:
             self.problems.append(f"while closing station {opened.station.name!r}: {error}")
             raise
         finally:
@@ -108,7 +111,9 @@ class Workbench:
         if sys.__stdin__ is None or not sys.__stdin__.isatty():
             return None
         # Robot keeps what keywords print for its log, so a question goes to the process's own error stream.
-        return _Asking(PromptOperator(WallClock(), input_descriptor=sys.__stdin__.fileno(), output=sys.__stderr__), self)
+        return _Asking(
+            PromptOperator(WallClock(), input_descriptor=sys.__stdin__.fileno(), output=sys.__stderr__), self
+        )
 
 
 class AutoClose:
@@ -120,6 +125,7 @@ class AutoClose:
         self._bench = bench
         self._in_test = False
         self._opened_in_test = False
+        self._runs_before = 0
 
     def opened(self) -> None:
         """Take note of where a station was opened."""
@@ -131,6 +137,7 @@ class AutoClose:
         """Remember that a test runs."""
         del data, result
         self._in_test = True
+        self._runs_before = len(self._bench.runs)
 
     def end_test(self, data: Any, result: Any) -> None:
         """Close a station that was opened in this test; a failure to do so fails the test."""
@@ -138,14 +145,13 @@ class AutoClose:
         self._in_test = False
         bench = self._bench
         failure = _first_line(result.message) if result.failed else ""
-        tripped = bench.opened.tripped if bench.is_open else bench.runs[-1].tripped if bench.runs else ""
-        if tripped and result.failed:
-            bench.stopped_by = tripped
+        if failure:
+            self._stay_closed_after_a_trip()
         if not bench.is_open or not self._opened_in_test:
             return
         try:
             bench.close(failure=failure)
-        except BenchError as error:
+        except CLOSING_ERRORS as error:
             result.status = "FAIL"
             result.message = f"{result.message}\n\n{bench.problems[-1]}" if result.message else str(error)
 
@@ -153,12 +159,20 @@ class AutoClose:
         """Close a station that was opened in the set-up of this suite or of one below it."""
         del data
         failure = next((_first_line(test.message) for test in result.all_tests if test.failed), "")
-        if self._bench.is_open:
-            self._bench.close(failure=failure)
+        if failure:
+            self._stay_closed_after_a_trip()
+        self._bench.close(failure=failure)
 
     def close(self) -> None:
         """Close what is still open at the very end."""
         self._bench.close(failure="the plan was stopped")
+
+    def _stay_closed_after_a_trip(self) -> None:
+        bench = self._bench
+        trips = [run.tripped for run in bench.runs[self._runs_before :]]
+        if bench.is_open:
+            trips.append(bench.opened.tripped)
+        bench.stopped_by = next(filter(None, trips), bench.stopped_by)
 
 
 class _Asking:

@@ -39,16 +39,18 @@ class Converter:
 
         Between nothing and the running loss an AC power cannot charge: the result is 0.
         """
+        # Roots as 2 c / (b + sqrt(b^2 - 4 a c)): small powers lose no digits, and no ohmic loss is no division by zero.
         quadratic = self.ohmic_loss / self.rated_w
         if ac_power_w > self.running_loss_w:
             linear = 1.0 + self.proportional_loss
-            constant = self.running_loss_w - ac_power_w
-            return (-linear + math.sqrt(linear * linear - 4.0 * quadratic * constant)) / (2.0 * quadratic)
+            passed_w = ac_power_w - self.running_loss_w
+            return 2.0 * passed_w / (linear + math.sqrt(linear * linear + 4.0 * quadratic * passed_w))
         if ac_power_w < 0.0:
             # With magnitude m of the DC power: |ac| = m - loss(m), so q m^2 - (1 - p) m + (running + |ac|) = 0.
             linear = 1.0 - self.proportional_loss
-            root = linear * linear - 4.0 * quadratic * (self.running_loss_w - ac_power_w)
-            return -(linear - math.sqrt(max(0.0, root))) / (2.0 * quadratic)
+            needed_w = self.running_loss_w - ac_power_w
+            root = linear * linear - 4.0 * quadratic * needed_w
+            return -2.0 * needed_w / (linear + math.sqrt(max(0.0, root)))
         return 0.0
 
     def efficiency(self, ac_power_w: float) -> float:
