@@ -24,7 +24,7 @@ check: $(BIN)/.developing  ## before each commit: lint, types, layers, quick tes
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -m "not slow and not peers and not real_data and not hardware"
+	@$(BIN)/pytest -q -n 2 -m "not wire and not slow and not peers and not real_data and not hardware"
 
 clean:  ## remove the environment and everything that was made
 	rm -rf $(VENV) .tox build dist .coverage* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """The command line: `v2gbench`. Everything heavy is imported inside the command that needs it, so that help is instant.
 
-Exit codes: 0 pass, 1 fail, 2 bad input, 3 aborted by a limit. Errors of the bench are one sentence on standard error;
+Exit codes: 0 pass, 1 fail, 2 bad input, 3 aborted by a limit, 130 stopped by a signal. Errors of the bench are one sentence on standard error;
 `--json` prints one JSON object on standard output and nothing else there.
 """
 
@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-PASS, FAIL, BAD_INPUT, TRIPPED = 0, 1, 2, 3
+PASS, FAIL, BAD_INPUT, TRIPPED, STOPPED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     name="v2gbench",
@@ -53,18 +53,16 @@ def main() -> NoReturn:
     except (BenchError, LedgerError, ReportError) as error:
         _complain(str(error))
         sys.exit(BAD_INPUT)
-    except typer.Abort:
-        _complain("stopped")
-        sys.exit(130)
-    except KeyboardInterrupt:
-        _complain("stopped; the charger is in its safe state and the run is closed")
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):
+        code = STOPPED
     except Exception as error:
         show = getattr(error, "show", None)  # usage errors of the command line know how to print themselves
         if show is None:
             raise
         show()
         sys.exit(BAD_INPUT)
+    if code == STOPPED:  # typer turns Ctrl-C into this code, and says nothing
+        _complain("stopped; a run that was under way is closed, its charger in the safe state")
     sys.exit(code if isinstance(code, int) else PASS)
 
 

@@ -18,7 +18,7 @@ from bench.assets import asset
 from bench.station import Station, default_keys_folder, load_station, parse_station
 from bench.station_checks import LOG_KEY_NAME
 from drivers.errors import ConfigError
-from ledgers.channels import load_channels
+from ledgers.channels import CONTRACT_ROLE, load_channels
 from ledgers.errors import LedgerError
 from ledgers.formats.tlog import make_log_key, stored_log_key
 from ledgers.identity import FileKeys
@@ -34,6 +34,7 @@ class KeyNames:
     station: str  # signs the usage record
     parties: tuple[str, ...]  # the stakeholders of the channels
     log: str  # signs the ledger's checkpoints (Ed25519, all others P-256)
+    contract: str = CONTRACT_ROLE  # signs what a contract writes on other channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def make_keys(station: Station) -> MadeKeys:
             made.append(make())
 
     try:
-        for name in (*names.witnesses, names.station, *names.parties):
+        for name in (*names.witnesses, names.station, *names.parties, names.contract):
             ensure(name, partial(keys.make, name), partial(keys.identity, name, "any"))
         ensure(names.log, partial(make_log_key, keys, names.log), partial(stored_log_key, keys, names.log))
     except LedgerError as error:
@@ -130,7 +131,7 @@ def make_keys(station: Station) -> MadeKeys:
 
 def _name_from(folder: Path) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_-")[:40] or "station"
-    taken = {*load_channels().roles, LOG_KEY_NAME, "charger", "van", "meter"}
+    taken = {*load_channels().roles, LOG_KEY_NAME, CONTRACT_ROLE, "charger", "van", "meter"}
     return f"{name}_station" if name in taken else name
 
 

@@ -43,6 +43,7 @@ from twins.runner import SiteRunner
 
 _T = TypeVar("_T")
 
+_NOT_ENDED = ("aborted", "the rack was closed before the session ended")
 _QUIET_TIMEOUT_S = 10.0  # real time for everything that a step caused on the wire
 _CONFIGURATION_TIMEOUT_S = 10.0
 _PING_INTERVAL_S = 20.0
@@ -79,7 +80,7 @@ class Rack:
         self._csms: CentralSystem | None = None
         self._emulated: EmulatedSite | None = None
         self._site_runner: SiteRunner | None = None
-        self._outcome = ("aborted", "the rack was closed before the session ended")
+        self._outcome = _NOT_ENDED
 
     @classmethod
     def open(
@@ -102,7 +103,7 @@ class Rack:
         with ExitStack() as stack:
             self._permit()
             self._recorder = self._open_recorder()
-            stack.callback(self._close_recorder)
+            stack.push(self._close_recorder)
             self._loop = stack.enter_context(ServiceLoop())
             self._csms = self._open_csms(stack)
             if self.station.twins:
@@ -125,8 +126,7 @@ class Rack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._outcome[0] == "aborted":
-            self._outcome = ("aborted", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        self._take_note_of(error)
         stack, self._stack = self._stack, ExitStack()
         stack.__exit__(kind, error, trace)
 
@@ -375,7 +375,9 @@ class Rack:
             return
         threads = [threading.get_native_id(), _opened(self._loop).thread_id]
         before = {thread: os.sched_getaffinity(thread) for thread in threads}
-        processor = min(before[threads[0]])
+        # Runs beside each other should not all pick the same one.
+        processors = sorted(before[threads[0]])
+        processor = processors[os.getpid() % len(processors)]
         for thread in threads:
             os.sched_setaffinity(thread, {processor})
         # The loop's thread is gone by the time this runs; only the caller's thread goes on.
@@ -418,7 +420,15 @@ class Rack:
                 raise
             self._outcome = (self._outcome[0], f"{self._outcome[1]}; on the way out: {problem}")
 
-    def _close_recorder(self) -> None:
+    def _take_note_of(self, error: BaseException | None) -> None:
+        if error is not None and self._outcome == _NOT_ENDED:
+            self._outcome = ("aborted", f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+    def _close_recorder(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, trace
+        self._take_note_of(error)  # opening may have failed, too
         recorder = _opened(self._recorder)
         recorder.close(verdict=self._outcome[0], reason=self._outcome[1])
 

@@ -30,6 +30,7 @@ _PLUG_TIMEOUT_S = 120.0
 _START_TIMEOUT_S = 60.0
 _RAMP_DOWN_S = 60.0
 _AT_REST_W = 200.0
+_SAME_TIME_S = 1e-6  # 0.1 s + 0.2 s and 0.3 s are one moment, though not one binary number
 
 
 class GridOrder(BaseModel):
@@ -68,12 +69,12 @@ class SessionPlan(BaseModel):
     def _orders_fit(self) -> Self:
         ordered = sorted(self.orders, key=lambda order: order.start_s)
         for order in ordered:
-            if order.end_s > self.duration_s:
+            if order.end_s > self.duration_s + _SAME_TIME_S:
                 raise ValueError(
                     f"order {order.order_id!r} ends at {order.end_s:g} s, after the session's {self.duration_s:g} s"
                 )
         for before, after in itertools.pairwise(ordered):
-            if after.start_s < before.end_s:
+            if after.start_s < before.end_s - _SAME_TIME_S:
                 raise ValueError(
                     f"orders {before.order_id!r} and {after.order_id!r} overlap; a vehicle follows one at a time"
                 )

@@ -21,7 +21,7 @@ from bench.station_address import OcppAddress, TwinAddress
 from bench.station_model import ChargerDevice, ChargerTwin, StationModel
 from drivers.charger.profile import load_profile
 from drivers.errors import ConfigError
-from ledgers.channels import load_channels
+from ledgers.channels import CONTRACT_ROLE, load_channels
 
 LOG_KEY_NAME = "log"
 ROLES = ("charger", "vehicle", "power_meter")
@@ -248,7 +248,7 @@ def _crew(station: StationModel) -> Iterator[Finding]:
 
 def _signers(station: StationModel) -> Iterator[Finding]:
     """Keys are found by name, so two signers of one name would be one: a witness could sign for its opponent."""
-    parties = {*load_channels().roles, LOG_KEY_NAME}
+    parties = {*load_channels().roles, LOG_KEY_NAME, CONTRACT_ROLE}
     if station.name in parties:
         yield Finding(("name",), f"{station.name!r} is a party of the ledger and signs by that name; choose another")
     for name in station.devices:

@@ -2,14 +2,15 @@
 
     python benchmarks/bare_wire.py TRAFFIC      prints {"wall_s": ..., "cycles": ..., "exchanges": ...}
 
-It imports nothing of the bench. A client thread asks over plain blocking sockets; servers on an asyncio loop in a second
-thread answer with the recorded bytes, as soon as as many bytes came in as were recorded; the OCPP frames go over a
+It imports nothing of the bench. A client thread asks over plain blocking sockets; servers on an asyncio loop in a
+second thread answer with the recorded bytes, once as many bytes came in as were recorded; the OCPP frames go over a
 WebSocket between two ends on that loop; each cycle is one SQLite commit of the recorded rows. No physics, no decoding,
-no guard, no dead-lines: what is left is the cost of the wire and the disk, which no bench can go below on this machine
-with these tools. Both threads are pinned to one processor, as in a stepped rack.
+no guard, no wire trace: what is left is the cost of the wire and of the commits. Both threads are pinned to one
+processor, as in a stepped rack.
 
-TRAFFIC is a JSON file: `devices` {name: per cycle a list of [request, reply] in hexadecimal}, `frames` (per cycle a list
-of [direction, text], "<" from the charge point), `schema` (SQL), `inserts` {SQL: per cycle a list of rows}, `cycles`.
+TRAFFIC is a JSON file: `devices` {name: per cycle a list of [request, reply] in hexadecimal}, `frames` (per cycle a
+list of [direction, text], "<" from the charge point), `schema` (SQL), `inserts` {SQL: per cycle a list of rows},
+`cycles`.
 """
 
 from __future__ import annotations

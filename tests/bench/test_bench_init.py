@@ -53,7 +53,7 @@ def test_a_metal_station_is_written_commented_and_loads(tmp_path: Path, configur
 def test_every_witness_party_station_and_log_gets_a_key_for_its_owner_alone(tmp_path: Path) -> None:
     result = init_station(tmp_path / "lab")
     keys = FileKeys(result.keys.folder)
-    names = {"charger", "van", "meter", "lab"} | STAKEHOLDERS
+    names = {"charger", "van", "meter", "lab", "contract"} | STAKEHOLDERS
     assert {path.name for path in result.keys.made} == {f"{name}.pem" for name in names} | {"log.pem"}
     assert {stat.S_IMODE(path.stat().st_mode) for path in result.keys.made} == {0o600}
     assert stat.S_IMODE(result.keys.folder.stat().st_mode) == 0o700

@@ -909,7 +909,7 @@ def test_the_shipped_emulated_station_is_emulated_and_says_what_the_tour_promise
     assert station.csms is not None
     assert (station.csms.ocpp, station.csms.host, station.csms.port) == ("1.6", "127.0.0.1", 0)
     assert {key: limit.inequality(key) for key, limit in station.limits.given().items()} == {
-        "power_w": "-10000 <= power_w <= 10000",
+        "power_w": "-10500 <= power_w <= 10500",
         "pack_temperature_c": "pack_temperature_c <= 45",
         "soc_percent": "10 <= soc_percent <= 97",
     }

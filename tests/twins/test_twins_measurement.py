@@ -117,7 +117,7 @@ def test_a_witness_without_a_power_channel_multiplies_its_own_volts_and_amperes(
 
 
 def session(fault: Fault | None, *, own_power: bool = True) -> MeteredPlane:
-    """5 kW in for 30 minutes, 4 kW out for 30 minutes, in seconds; then the last values of both directions are known."""
+    """5 kW in for 30 minutes, 4 kW out for 30 minutes, a second at a time."""
     meter = plane(fault, own_power=own_power)
     for second in range(1, 3601):
         power_w = 5000.0 if second <= 1800 else -4000.0

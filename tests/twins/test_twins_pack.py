@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def stored_wh(pack: LumpedPack) -> float:
     if at < len(OPEN_CIRCUIT_POINTS):
         (x0, y0), (x1, y1) = OPEN_CIRCUIT_POINTS[at - 1], OPEN_CIRCUIT_POINTS[at]
         points.append((percent, y0 + (y1 - y0) * (percent - x0) / (x1 - x0)))
-    area = sum((x1 - x0) * (y0 + y1) / 2.0 for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False))
+    area = sum((x1 - x0) * (y0 + y1) / 2.0 for (x0, y0), (x1, y1) in itertools.pairwise(points))
     return 96.0 * area / 100.0 * pack.capacity_ah
 
 
@@ -166,7 +167,8 @@ def test_an_hour_of_5_kw_comes_out_alike_in_short_and_in_long_steps(step_s: floa
 
 
 def test_the_pack_of_the_parameters_holds_its_40_kilowatt_hours() -> None:
-    assert stored_wh(LumpedPack(soc=1.0)) == pytest.approx(41_900.0, rel=0.01)
+    # Between empty and full at rest; the car counts 40.4 kWh of it as usable when new (frame 0x59E).
+    assert 40_400.0 < stored_wh(LumpedPack(soc=1.0)) < 42_000.0
     aged = LumpedPack(soc=1.0, soh=0.85, parameters=PackParameters(capacity_ah=100.0))
     assert aged.capacity_ah == pytest.approx(85.0)
 

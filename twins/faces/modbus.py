@@ -26,6 +26,7 @@ from drivers.charger.profile import ChargerProfile, Point
 from drivers.service_loop import ServiceLoop
 from twins.charger.charger import ChargerTwin, Clamp, CommandRefused, SessionState
 from twins.faces.tcp import FaceProtocol, TcpFace
+from twins.pack.bms import Bms
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE, DEVICE_FAILURE, NO_SUCH_UNIT = 1, 2, 3, 4, 0x0B
 _MAX_READ, _MAX_WRITE = 125, 123  # Modbus application protocol 1.1b3, sections 6.3 and 6.12
@@ -211,10 +212,10 @@ class SunSpecImage:
             (704, "WSetEnaRvrt"): lambda _charger: self._revert_enabled,
             (704, "WSetRvrtTms"): lambda charger: int(charger.revert_timeout_s),
             (704, "WSetRvrtRem"): lambda charger: int(charger.revert_remaining_s),
-            (713, "WHRtg"): lambda charger: round(_energy_wh(charger, full=True) / 10.0) if charger.van else 0xFFFF,
-            (713, "WHAvail"): lambda charger: round(_energy_wh(charger, full=False) / 10.0) if charger.van else 0xFFFF,
+            (713, "WHRtg"): lambda charger: _told(charger, lambda bms: bms.full_energy_wh / 10.0),
+            (713, "WHAvail"): lambda charger: _told(charger, lambda bms: bms.remaining_energy_wh / 10.0),
             (713, "SoC"): _state_of_charge,
-            (713, "SoH"): lambda charger: 0xFFFF if charger.soc_percent is None else _health(charger),
+            (713, "SoH"): lambda charger: _told(charger, lambda bms: 1000.0 * bms.soh),
             (713, "Sta"): self._storage_state,
             (715, "DERHb"): self._next_heartbeat,
             (715, "ControllerHb"): lambda _charger: self._controller_heartbeat,
@@ -445,16 +446,13 @@ def _signed16(value: float) -> int:
     return max(-32767, min(32767, round(value)))
 
 
-def _energy_wh(charger: ChargerTwin, *, full: bool) -> float:
-    assert charger.van is not None  # the caller checked
-    return charger.van.bms.full_energy_wh if full else charger.van.bms.remaining_energy_wh
+def _told(charger: ChargerTwin, quantity: Callable[[Bms], float]) -> int:
+    """What the vehicle tells a charger, and only while a session runs."""
+    if charger.van is None or charger.state is not SessionState.RUNNING:
+        return _ABSENT["uint16"]
+    return round(quantity(charger.van.bms))
 
 
 def _state_of_charge(charger: ChargerTwin) -> int:
     soc_percent = charger.soc_percent
     return 0xFFFF if soc_percent is None else round(10.0 * soc_percent)
-
-
-def _health(charger: ChargerTwin) -> int:
-    assert charger.van is not None  # a running session has a van
-    return round(1000.0 * charger.van.bms.soh)

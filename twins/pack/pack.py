@@ -205,7 +205,8 @@ def _interpolate(points: tuple[tuple[float, float], ...], at: float) -> float:
         return before_y
     for x, y in points[1:]:
         if at <= x:
-            return before_y + (y - before_y) * (at - before_x) / (x - before_x)
+            share = (at - before_x) / (x - before_x)
+            return y * share + before_y * (1.0 - share)  # exactly y at x: a limit of nothing is not a little below it
         before_x, before_y = x, y
     return before_y
 
