@@ -282,9 +282,10 @@ def _orders(run: Run, facts: SessionFacts) -> tuple[GridOrder, ...]:
         begin_s = log.transfer_s + order.start_s
         end_s = log.transfer_s + order.end_s
         settled_s = min(_RAMP_S, order.duration_s / 2.0)
-        mean_w = None
+        mean_w, reason = None, "the session ended before this order did"
         if end_s <= log.end_s:
             mean_w = witnesses.mean_power(run, f"{witness}.ac_power", begin_s + settled_s, end_s)
+            reason = f"{witness} did not report power while it ran"
         offset = log.begin_utc_s - log.begin_s
         found.append(
             GridOrder(
@@ -296,7 +297,7 @@ def _orders(run: Run, facts: SessionFacts) -> tuple[GridOrder, ...]:
                 delivered_power_w=mean_w,
                 delivered_energy_wh=None if mean_w is None else mean_w * (order.duration_s - settled_s) / 3600.0,
                 measured_by=None if mean_w is None else witness,
-                reason="the session ended before this order did" if mean_w is None else None,
+                reason=reason if mean_w is None else None,
             )
         )
     return tuple(found)
@@ -408,6 +409,8 @@ def _judge_session(done: Certified, record: UsageRecord) -> None:
         odd = record.reconciliation.odd_witness
         named = f"{odd} is the odd one: " if odd is not None else ""
         done.fail(f"the witnesses disagree; {named}{record.reconciliation.odd_reason}")
+    if record.reconciliation.verdict is Agreement.NOT_JUDGED:
+        _judge_unjudged(done, record)
     for order in record.session.orders:
         if order.delivered_power_w is None:
             done.fail(f"order {order.order_id} was not delivered: {order.reason}")
@@ -419,6 +422,15 @@ def _judge_session(done: Certified, record: UsageRecord) -> None:
     done.reasons += [f"limit {limit.name} failed" for limit in record.limits if limit.verdict is LimitVerdict.FAIL]
     if any(limit.verdict is LimitVerdict.FAIL for limit in record.limits):
         done.verdict = "FAIL"
+
+
+def _judge_unjudged(done: Certified, record: UsageRecord) -> None:
+    """A witness that fell silent is a fault of the session; a station with too few of them is not."""
+    silent = [pair.reason for pair in record.reconciliation.pairs if pair.reason is not None]
+    if silent:
+        done.fail(f"the witnesses could not be compared: {silent[0]}")
+    else:
+        done.reasons.append("nothing was compared: no two witnesses of this station stand at one plane")
 
 
 def _delivered(order: GridOrder) -> bool:

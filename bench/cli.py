@@ -1,7 +1,7 @@
 """The command line: `v2gbench`. Everything heavy is imported inside the command that needs it, so that help is instant.
 
-Exit codes: 0 pass, 1 fail, 2 bad input, 3 aborted by a limit, 130 stopped by a signal. Errors of the bench are one sentence on standard error;
-`--json` prints one JSON object on standard output and nothing else there.
+Exit codes: 0 pass, 1 fail, 2 bad input, 3 aborted by a limit, 130 stopped by a signal. Errors of the bench are one
+sentence on standard error; `--json` prints one JSON object on standard output and nothing else there.
 """
 
 from __future__ import annotations
@@ -213,12 +213,23 @@ def run(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="Run folder.")], *, as_json: JsonOption = False) -> None:
-    """Render the report of a run again, from what was recorded."""
+def report(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    *,
+    csv: Annotated[Path | None, typer.Option(help="Write all readings to this CSV file, too.")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="CSV with a column per quantity instead of a row each.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Render the report of a run again, from what was recorded; export its readings."""
     from reports.html import write_report
+    from reports.run import Run
 
-    path = write_report(folder)
-    _tell({"report": str(path)}, lambda: typer.echo(str(path)), as_json=as_json)
+    written = {"report": str(write_report(folder))}
+    if csv is not None:
+        with Run.open(folder) as opened:
+            opened.export_csv(csv, wide=wide)
+        written["csv"] = str(csv)
+    _tell(written, lambda: typer.echo("\n".join(written.values())), as_json=as_json)
 
 
 @app.command()

@@ -24,7 +24,7 @@ from bench.keywords.workbench import Workbench
 OUTPUT, LOG, REPORT, XUNIT = "output.xml", "log.html", "report.html", "xunit.xml"
 STOPPED_BY_USER = 253
 _FIRST_ERROR_CODE = 251  # up to 250 is the number of failed tests
-_STOPPED = "Execution terminated by signal"
+_SIGNALLED = "Received signal"
 
 Status = Literal["PASS", "FAIL", "SKIP"]
 
@@ -54,6 +54,7 @@ class Rehearsal:
     faults: list[str] = field(default_factory=list)
     tests: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    signalled: bool = False
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class Execution:
     code: int = 0
     tests: list[TestOutcome] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # what Robot itself complained about
+    signalled: bool = False
     bench: Workbench | None = None  # None when the plan does not use our keywords
 
     @property
@@ -73,7 +75,7 @@ class Execution:
     @property
     def stopped(self) -> bool:
         """Whether Ctrl-C or SIGTERM ended it."""
-        return self.code == STOPPED_BY_USER or any(_STOPPED in test.message for test in self.tests)
+        return self.code == STOPPED_BY_USER or self.signalled
 
 
 class PlanWatcher(Protocol):
@@ -90,10 +92,12 @@ class PlanWatcher(Protocol):
 
 
 def rehearse(plan: Path, variables: Mapping[str, str]) -> Rehearsal:
-    """Look a plan over without opening anything."""
+    """Look a plan over without opening anything. Raises KeyboardInterrupt when a signal came meanwhile."""
     rehearsal = Rehearsal()
     listener = _RehearsalListener(rehearsal)
     code, complaint = _robot(plan, variables, listener, dryrun=True, output="NONE", log="NONE", report="NONE")
+    if rehearsal.signalled:
+        raise KeyboardInterrupt  # Robot heeds signals between keywords only, and a rehearsal runs none
     if code >= _FIRST_ERROR_CODE and not rehearsal.faults:
         rehearsal.faults.append(complaint or f"Robot Framework ended with code {code}")
     return rehearsal
@@ -164,7 +168,9 @@ class _RehearsalListener:
             self._rehearsal.calls.append(Call(implementation.name, tuple(str(word) for word in data.args)))
 
     def message(self, message: Any) -> None:
-        if message.level == "ERROR":
+        if message.message.startswith(_SIGNALLED):
+            self._rehearsal.signalled = True
+        elif message.level == "ERROR":
             self._rehearsal.faults.append(_place_first(_one_line(message.message)))
 
     def _fault(self, data: Any, message: str) -> None:
@@ -200,7 +206,9 @@ class _ExecutionListener:
             self._watcher.test_ends(outcome)
 
     def message(self, message: Any) -> None:
-        if message.level == "ERROR":
+        if message.message.startswith(_SIGNALLED):
+            self._execution.signalled = True
+        elif message.level == "ERROR":
             self._execution.problems.append(_one_line(message.message))
 
 

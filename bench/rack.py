@@ -31,7 +31,7 @@ from bench.safety import Guard
 from bench.station import Station
 from drivers.charger.ocpp import OcppCharger, OcppChargerConfig
 from drivers.clock import SessionClock, WallClock
-from drivers.errors import BenchError, ConfigError, NotOpenError
+from drivers.errors import BenchError, ConfigError, DeviceCallError, NotOpenError
 from drivers.ocpp.link import ChargePointLink
 from drivers.roles import Charger, Nameplate, PowerMeter, Vehicle, VehicleReadings, WatchdogKind
 from drivers.service_loop import ServiceLoop
@@ -42,6 +42,7 @@ from twins.clock import SteppedClock
 from twins.runner import SiteRunner
 
 _T = TypeVar("_T")
+_D = TypeVar("_D", Charger, Vehicle, PowerMeter)
 
 _NOT_ENDED = ("aborted", "the rack was closed before the session ended")
 _QUIET_TIMEOUT_S = 10.0  # real time for everything that a step caused on the wire
@@ -247,14 +248,14 @@ class Rack:
     def _open_devices(self, stack: ExitStack) -> DeviceSet:
         station = self.station
         charger_name = station.charger_name
-        charger = stack.enter_context(cast("Charger", self._make_driver(charger_name)))
+        charger = self._enter(stack, charger_name, cast("Charger", self._make_driver(charger_name)))
         vehicle_name, meter_name = station.device_of("vehicle"), station.device_of("power_meter")
         vehicle = None
         if vehicle_name is not None:
-            vehicle = stack.enter_context(cast("Vehicle", self._make_driver(vehicle_name)))
+            vehicle = self._enter(stack, vehicle_name, cast("Vehicle", self._make_driver(vehicle_name)))
         meter = None
         if meter_name is not None:
-            meter = stack.enter_context(cast("PowerMeter", self._make_driver(meter_name)))
+            meter = self._enter(stack, meter_name, cast("PowerMeter", self._make_driver(meter_name)))
             meter.configure()
             meter.start_integration()
         devices = DeviceSet(
@@ -273,6 +274,19 @@ class Rack:
                 self.nameplates[name] = device.identify()
                 self._say("identified", name, cast("Mapping[str, Json]", asdict(self.nameplates[name])))
         return devices
+
+    def _enter(self, stack: ExitStack, name: str, device: _D) -> _D:
+        """Open a device; one that is lost by the end is told in the record, and does not take the session with it."""
+
+        def leave(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+            try:
+                device.__exit__(kind, error, trace)
+            except DeviceCallError as problem:
+                self._say("device_not_closed", name, {"sentence": str(problem)})
+
+        opened = device.__enter__()
+        stack.push(leave)
+        return opened
 
     def _make_driver(self, name: str) -> object:
         part = self.station.devices[name]

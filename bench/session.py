@@ -209,6 +209,11 @@ class SessionRunner:
         """Seconds since energy transfer began, the time of the plan; BenchError before that."""
         return self._rack.cycle.now_s - self._transfer_began_s()
 
+    @property
+    def set_points(self) -> tuple[SetPower, ...]:
+        """What became of each set-point so far, in order of time."""
+        return tuple(self._set_points)
+
     def follow(self, duration_s: float | None = None) -> None:
         """Follow the schedule from where it stands, to its end or for `duration_s`."""
         transfer_s = self._transfer_began_s()

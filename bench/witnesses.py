@@ -10,11 +10,16 @@ Uncertainty is expanded (k = 2) and made of independent parts, joined as root su
 - polling: a witness that is polled tells nothing between two polls. The energy of an interval lies between all of it
   at the one and all of it at the other end value, uniform: half-width h = |P1 - P0| dt / 2, so 2 sqrt(sum h^2 / 3).
   Where the sign changes, the same part holds for both directions; at the ends of the session the missing poll is 0 W;
-- clock: the ends of the session are known to the witness's own clock, `clock_s` times the power standing there.
+- clock: the ends of the session are known to the witness's own clock, `clock_s` times the power standing there;
+- silence: a register that was last read before the end (or first after the beginning) misses what flowed meanwhile, at
+  most about the power standing there times that time.
+
+A witness that was silent for too long has no figure, only the reason: a register for more than a minute at an end of
+the session, polled power for more than three polls anywhere in it. What nobody saw is not estimated.
 
 Time lags tell what sums cannot: a witness whose clock is a minute off counts the same energy. The lag of two power
 traces at one plane is where their squared difference is smallest, on a 1 s grid within +-120 s; traces that hardly move
-say nothing and are not judged.
+say nothing and are not judged. A schedule that repeats itself fits at several lags: the smallest one counts.
 """
 
 from __future__ import annotations
@@ -32,6 +37,10 @@ from reports.run import Run, Series
 
 _LAG_RANGE_S = 120
 _MOVES_W = 200.0  # standard deviation below which a power trace is too flat to show a lag
+_SAME_FIT = 1.05  # a lag fits as well as the best one when its mean squared difference is at most this much larger,
+_SAME_FIT_W = 20.0  # or differs by the noise of two witnesses
+_UNREAD_END_S = 60.0  # longest time at an end of the session that a register may go unread
+_SILENT_POLLS, _SILENT_SLACK_S = 3.0, 2.0  # longest silence of a polled witness, as in the guard's own blindness
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,6 +85,10 @@ def energy_of(run: Run, sheet: WitnessSheet, window: Window) -> dict[Direction, 
     if len(at_s) < 2:
         reason = f"{sheet.witness} reported power less than twice during the session"
         return {direction: _absent(sheet, reason) for direction in Direction}
+    gaps_s = np.diff(at_s, prepend=window.begin_s, append=window.end_s)
+    if sheet.import_energy is None and gaps_s.max() > _SILENT_POLLS * sheet.poll_s + _SILENT_SLACK_S:
+        reason = f"{sheet.witness} was silent for {gaps_s.max():.0f} s of the session, polled every {sheet.poll_s:g} s"
+        return {direction: _absent(sheet, reason) for direction in Direction}
     clock_wh = sheet.clock_s * math.hypot(watts[0], watts[-1]) / 3600.0
     figures: dict[Direction, EnergyFigure] = {}
     for direction, register in ((Direction.IMPORT, sheet.import_energy), (Direction.EXPORT, sheet.export_energy)):
@@ -92,12 +105,14 @@ def energy_of(run: Run, sheet: WitnessSheet, window: Window) -> dict[Direction, 
             spread_wh2 = float(np.sum(half_wh[touched] ** 2)) + float(np.sum(edges_wh**2))
             parts = {"polling": 2.0 * math.sqrt(spread_wh2 / 3.0)}
         else:
-            counted = _register(run, register, window)
-            if counted is None:
-                figures[direction] = _absent(sheet, f"{sheet.witness} reported its energy register less than twice")
+            counted = _register(run, sheet, register, window)
+            if isinstance(counted, str):
+                figures[direction] = _absent(sheet, counted)
                 continue
-            value_wh = counted
+            value_wh, unread_s = counted
             parts = {"resolution": sheet.resolution_wh}
+            if max(unread_s) > sheet.poll_s:
+                parts["silence"] = math.hypot(watts[0] * unread_s[0], watts[-1] * unread_s[1]) / 3600.0
         parts["gain"] = sheet.gain_percent / 100.0 * abs(value_wh)
         parts["offset"] = sheet.offset_w * active_s / 3600.0
         parts["clock"] = clock_wh
@@ -194,9 +209,13 @@ def _lag_s(
 ) -> tuple[float | None, str | None]:
     if first is None or second is None:
         return None, "one of the two reported no power"
-    if window.duration_s < 2.0 * _LAG_RANGE_S:
-        return None, f"a session shorter than {2 * _LAG_RANGE_S} s is too short to tell a lag"
+    for trace in (first, second):
+        gap_s = float(np.diff(_inside(trace, window)[0], prepend=window.begin_s, append=window.end_s).max())
+        if gap_s > _UNREAD_END_S:
+            return None, f"one of the two told no power for {gap_s:.0f} s"
     grid = np.arange(window.begin_s, window.end_s, 1.0)
+    if len(grid) <= 2 * _LAG_RANGE_S:
+        return None, f"a session of {2 * _LAG_RANGE_S} s or less is too short to tell a lag"
     a = np.interp(grid, *first)
     b = np.interp(grid, *second)
     if a.std() < _MOVES_W or b.std() < _MOVES_W:
@@ -204,14 +223,14 @@ def _lag_s(
     # Mean squared difference at each shift, from correlations: cheap, and exact on the overlap's interior.
     core = slice(_LAG_RANGE_S, len(grid) - _LAG_RANGE_S)
     kept = a[core]
-    costs = [
-        float(np.mean((kept - b[_LAG_RANGE_S + shift : len(grid) - _LAG_RANGE_S + shift]) ** 2))
-        for shift in range(-_LAG_RANGE_S, _LAG_RANGE_S + 1)
-    ]
+    shifts = np.arange(-_LAG_RANGE_S, _LAG_RANGE_S + 1)
+    costs = np.array(
+        [np.mean((kept - b[_LAG_RANGE_S + shift : len(grid) - _LAG_RANGE_S + shift]) ** 2) for shift in shifts]
+    )
     if kept.std() < _MOVES_W:
         return None, "power hardly moved away from the ends of the session, so a lag would not show"
-    best = int(np.argmin(costs))
-    return float(best - _LAG_RANGE_S), None
+    fitting = shifts[costs <= _SAME_FIT * costs.min() + _SAME_FIT_W**2]
+    return float(fitting[np.argmin(np.abs(fitting))]), None
 
 
 def _power(run: Run, sheet: WitnessSheet) -> tuple[Floats, Floats] | None:
@@ -227,9 +246,20 @@ def _power(run: Run, sheet: WitnessSheet) -> tuple[Floats, Floats] | None:
     return at_s, series.value[voltage_at] * current.value[current_at]
 
 
-def _register(run: Run, source: str, window: Window) -> float | None:
-    ends = first_and_last(run, source, window)
-    return None if ends is None else ends[1] - ends[0]
+def _register(run: Run, sheet: WitnessSheet, source: str, window: Window) -> tuple[float, tuple[float, float]] | str:
+    """What a register counted, and for how long it went unread at both ends of the session; a reason for no figure."""
+    series = _series(run, source)
+    none = np.empty(0)
+    at_s, values = _inside((none, none) if series is None else (series.mono_s, series.value), window)
+    if len(at_s) < 2:
+        return f"{sheet.witness} reported its energy register less than twice"
+    unread_s = (float(at_s[0] - window.begin_s), float(window.end_s - at_s[-1]))
+    if max(unread_s) > _UNREAD_END_S:
+        which = "first" if unread_s[0] > unread_s[1] else "last"
+        return f"{sheet.witness} did not report its energy register in the {which} {max(unread_s):.0f} s of the session"
+    if bool(np.any(np.diff(values) < 0.0)):
+        return f"the energy register of {sheet.witness} ran backwards; it was reset or exchanged during the session"
+    return float(values[-1] - values[0]), unread_s
 
 
 def _series(run: Run, source: str) -> Series | None:

@@ -39,7 +39,7 @@ def tables(folder: Path) -> dict[str, str]:
     record = json.loads((folder / "records" / "usage_record.json").read_bytes())["record"]
     settlement = json.loads((folder / "records" / "settlement.json").read_bytes())
     return {
-        "counts": _counts(folder, record),
+        "counts": _counts(folder),
         "set-points": _set_points(folder),
         "orders": _orders(record),
         "energies": _energies(record),
@@ -87,7 +87,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _counts(folder: Path, record: Mapping[str, Any]) -> str:
+def _counts(folder: Path) -> str:
     with closing(sqlite3.connect(folder / "run.sqlite")) as database:
         rows = [
             (what, database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608  # fixed names
@@ -99,7 +99,7 @@ def _counts(folder: Path, record: Mapping[str, Any]) -> str:
                 ("events", "events"),
             )
         ]
-    return _table(("In `run.sqlite`", "How many"), [*rows, ("fields of the paper's asset", len(record["asset"]))])
+    return _table(("In `run.sqlite`", "How many"), rows)
 
 
 def _set_points(folder: Path) -> str:

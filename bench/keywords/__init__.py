@@ -69,10 +69,9 @@ class BenchLibrary:
 
     def __init__(self) -> None:
         self.bench = Workbench()
-        auto_close = AutoClose(self.bench)
-        self.ROBOT_LIBRARY_LISTENER = auto_close
+        self.ROBOT_LIBRARY_LISTENER = AutoClose(self.bench)
         components: Sequence[Component] = (
-            StationKeywords(self.bench, auto_close),
+            StationKeywords(self.bench),
             SessionKeywords(self.bench),
             PowerKeywords(self.bench),
             MeterKeywords(self.bench),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from bench.keywords.component import Component, keyword
+from bench.keywords.component import Component, good, keyword
 from bench.keywords.robot_face import say
 from bench.pipeline import CertifiedRun
 from drivers.errors import ConfigError
@@ -19,6 +19,10 @@ class ExpectedVerdict(enum.StrEnum):
     PASS = "PASS"  # noqa: S105  # a verdict
     FAIL = "FAIL"
     ANY = "any"
+
+
+_SETTLE_S = 30.0  # session time for power to come down
+_AT_REST_W = 200.0
 
 
 class CertificationKeywords(Component):
@@ -47,6 +51,24 @@ class CertificationKeywords(Component):
                 failed.append(f"{record.text}: {record.verdict}, worst {record.worst_value}")
         if failed:
             raise AssertionError(f"limits do not hold: {'; '.join(failed)}")
+
+    @keyword("safety", "assertion")
+    def limit_should_have_tripped(self, name: str) -> None:
+        """Fail unless this limit tripped, the charger confirmed its safe state, and its power came down to nothing.
+
+        Example:
+        | Run Keyword And Expect Error | InterlockTripped* | Wait | 1 h |
+        | Limit Should Have Tripped | pack_temperature_c |
+        """
+        opened = self.bench.opened
+        trip = opened.cycle.trip
+        if trip is None or trip.finding.limit != name:
+            raise AssertionError(f"{name} did not trip, but {'nothing' if trip is None else trip.finding.limit} did")
+        opened.cycle.settle(_SETTLE_S)
+        charger = opened.cycle.snapshot.charger
+        if not trip.safe_state_confirmed or charger is None or abs(good(charger.ac_power)) > _AT_REST_W:
+            raise AssertionError(f"{trip.finding.sentence}; but the charger did not reach its safe state")
+        say(f"{trip.finding.sentence}; the charger confirmed its safe state within {1000.0 * trip.reaction_s:.1f} ms")
 
     @keyword("certification")
     def certify_session(self, verdict: ExpectedVerdict = ExpectedVerdict.PASS) -> dict[str, Json]:

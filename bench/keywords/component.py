@@ -11,7 +11,7 @@ from bench.keywords import robot_face
 from bench.keywords.quantities import NO_TIME, Duration, Quantity
 from bench.keywords.workbench import Workbench
 from bench.safety import Snapshot
-from drivers.errors import ConfigError
+from drivers.errors import ConfigError, InterlockTripped
 from drivers.readings import Reading
 
 Comparison = Literal["<", "<=", ">", ">="]
@@ -41,7 +41,10 @@ class Component:
 
         Any other error passes through at once: a tripped limit or a dead link does not heal by waiting.
         """
-        cycle = self.bench.opened.cycle
+        opened = self.bench.opened
+        cycle = opened.cycle
+        if opened.tripped:
+            raise InterlockTripped(f"{opened.tripped}; nothing is read after a limit tripped")
         end_s = cycle.now_s + retry_for
         while True:
             try:
@@ -51,7 +54,7 @@ class Component:
                     if retry_for:
                         raise AssertionError(f"{error}, still so after {retry_for} of session time") from None
                     raise
-            cycle.wait(self.bench.opened.station.cycle_s)
+            cycle.wait(opened.station.cycle_s)
 
     def get(
         self,

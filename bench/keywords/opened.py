@@ -23,7 +23,6 @@ from bench.session import SessionPlan, SessionRunner
 from bench.station import Station
 from drivers.errors import NotOpenError
 from drivers.readings import Reading
-from drivers.roles import SetPower
 
 _UNSCHEDULED_S = 60.0  # a session's schedule until it is started and given its own
 
@@ -79,7 +78,6 @@ class OpenedStation:
         self.station = station
         self.phase = Phase.NONE
         self.result: CertifiedRun | None = None
-        self.last_set_power: SetPower | None = None
         self._first: dict[str, float] = {}
         self._session = CertifiedSession(
             station, SessionPlan(name=plan, duration_s=_UNSCHEDULED_S), runs=runs, operator=operator, energise=energise
@@ -87,12 +85,15 @@ class OpenedStation:
         self._stepped = station.clock == "stepped"
         self._held: HeldSignals | None = None
         self._closed = False
-        with HeldSignals() if self._stepped else nullcontext():
-            self._session.__enter__()
-            rack = self._session.rack
+        try:
+            rack = self._session.__enter__().rack
             self.folder, self.guard, self._cycle = rack.run_folder, rack.guard, rack.cycle
             self._now_s = self.acted_s = rack.cycle.now_s
             rack.cycle.listeners.append(lambda _index, snapshot, now_s: self._after_cycle(now_s, snapshot, watch))
+        except BaseException as error:
+            # Ctrl-C comes between any two steps; what is open already closes here, nobody else knows of it yet.
+            self._session.__exit__(type(error), error, error.__traceback__)
+            raise
 
     @property
     def session(self) -> CertifiedSession:

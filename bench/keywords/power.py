@@ -45,9 +45,10 @@ class PowerKeywords(Component):
     @keyword("charger", "assertion")
     def set_point_should_be_clamped_by(self, party: ClampedBy) -> None:
         """Fail unless the last set-point was reduced or refused by this party; NOBODY: it is in force as asked."""
-        result = self.bench.opened.last_set_power
-        if result is None:
-            raise NotOpenError("no set-point was asked for yet; say 'Set Charger Power' first")
+        asked = self.bench.opened.runner.set_points
+        if not asked:
+            raise NotOpenError("no set-point was asked for yet; say 'Set Charger Power' or 'Follow Grid Orders' first")
+        result = asked[-1]
         if result.clamped_by is not party:
             raise AssertionError(
                 f"{Power(result.requested_w)} became {Power(result.accepted_w)}, clamped by "
@@ -118,7 +119,7 @@ class PowerKeywords(Component):
 
     def _ask(self, power: Power) -> SetPower:
         opened = self.bench.opened
-        result = opened.last_set_power = opened.runner.set_power(float(power))
+        result = opened.runner.set_power(float(power))
         opened.acted()
         return result
 

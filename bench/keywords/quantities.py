@@ -29,7 +29,7 @@ class Quantity(float):
     example: ClassVar[str]
 
     @classmethod
-    def convert(cls, given: str | int | float) -> Self:  # noqa: PYI041  # Robot takes the types at their word
+    def convert(cls, given: str | float | dt.timedelta) -> Self:
         """The quantity in a plan's words; ValueError says in one sentence how to write it."""
         text = str(given).strip()
         found = _NUMBER_AND_UNIT.fullmatch(text)
@@ -103,7 +103,7 @@ class Duration(Quantity):
     example = "'30 s', '10 min' or '1 h 30 min'"
 
     @classmethod
-    def convert(cls, given: str | int | float | dt.timedelta) -> Self:  # noqa: PYI041  # as above
+    def convert(cls, given: str | float | dt.timedelta) -> Self:
         """The duration in a plan's words; ValueError when it is negative or not one."""
         if isinstance(given, dt.timedelta):
             return cls._not_negative(given.total_seconds(), str(given))
@@ -123,8 +123,17 @@ class Duration(Quantity):
 
 NO_TIME = Duration(0.0)
 
+
+def _converter(kind: type[Quantity]) -> Callable[..., Quantity]:
+    # Without a docstring of its own, so that Robot documents the type; it takes the annotation at its word.
+    def convert(given: str | int | float | dt.timedelta) -> Quantity:  # noqa: PYI041
+        return kind.convert(given)
+
+    return convert
+
+
 CONVERTERS: Mapping[type, Callable[..., Quantity]] = {
-    kind: kind.convert for kind in (Power, Energy, Share, Temperature, Duration)
+    kind: _converter(kind) for kind in (Power, Energy, Share, Temperature, Duration)
 }
 """What Robot turns a plan's words with, by the type of the argument."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bench.keywords.component import Component, keyword
 from bench.keywords.quantities import Duration
 from bench.keywords.robot_face import say
-from bench.keywords.workbench import AutoClose, Workbench
 from bench.safety import Snapshot
 from drivers.readings import Reading
 
@@ -14,10 +13,6 @@ _ANSWER_TIME = Duration(30.0)
 
 class StationKeywords(Component):
     """Opening and closing."""
-
-    def __init__(self, bench: Workbench, auto_close: AutoClose) -> None:
-        super().__init__(bench)
-        self._auto_close = auto_close
 
     @keyword("station")
     def open_station(self, station: str | None = None) -> str:
@@ -31,7 +26,6 @@ class StationKeywords(Component):
         anything after a limit ended an earlier test of the plan.
         """
         opened = self.bench.open(station)
-        self._auto_close.opened()
         say(f"opened station {opened.station.name!r}; the run is recorded in {opened.folder}")
         return str(opened.folder)
 

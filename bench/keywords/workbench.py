@@ -9,16 +9,17 @@ has looked.
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.assets import asset
+from bench.keywords.held_signals import HeldSignals
 from bench.keywords.opened import OpenedStation, StationRun, Watcher
 from bench.keywords.robot_face import variable
 from bench.operator import Act, ActDone, AnswerFileOperator, Means, Operator, PromptOperator
@@ -43,6 +44,8 @@ class Workbench:
         self.problems: list[str] = []  # what went wrong while closing, one sentence each
         self.stopped_by = ""  # the trip after which nothing opens any more
         self.asking = False  # whether an operator is being asked, so that nobody draws over the question
+        self.in_test = False  # or in the set-up of a suite
+        self.opened_in_test = False
         self._opened: OpenedStation | None = None
 
     @property
@@ -68,17 +71,19 @@ class Workbench:
             )
         loaded = load_station(_station_path(station))
         runs = variable("RUNS")
-        opened = OpenedStation(
-            loaded,
-            _plan_name(),
-            runs=Path(runs) if runs is not None else None,
-            operator=self._operator(loaded),
-            energise=_energise(),
-            watch=self._watch,
-        )
-        self._opened = opened
-        for watcher in self.watchers:
-            watcher.opened(loaded, opened.folder)
+        # Twins open without asking anybody, so a signal can wait for it; on metal an operator may have to be stopped.
+        with nullcontext() if loaded.any_metal else HeldSignals():
+            opened = self._opened = OpenedStation(
+                loaded,
+                _plan_name(),
+                runs=Path(runs) if runs is not None else None,
+                operator=self._operator(loaded),
+                energise=_energise(),
+                watch=self._watch,
+            )
+            self.opened_in_test = self.in_test
+            for watcher in self.watchers:
+                watcher.opened(loaded, opened.folder)
         return opened
 
     def close(self, *, failure: str = "") -> StationRun | None:
@@ -123,31 +128,25 @@ class AutoClose:
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._in_test = False
-        self._opened_in_test = False
         self._runs_before = 0
-
-    def opened(self) -> None:
-        """Take note of where a station was opened."""
-        self._opened_in_test = self._in_test
 
     # `data` and `result` are Robot's own model objects, which have no types.
 
     def start_test(self, data: Any, result: Any) -> None:
         """Remember that a test runs."""
         del data, result
-        self._in_test = True
+        self._bench.in_test = True
         self._runs_before = len(self._bench.runs)
 
     def end_test(self, data: Any, result: Any) -> None:
         """Close a station that was opened in this test; a failure to do so fails the test."""
         del data
-        self._in_test = False
         bench = self._bench
+        bench.in_test = False
         failure = _first_line(result.message) if result.failed else ""
         if failure:
             self._stay_closed_after_a_trip()
-        if not bench.is_open or not self._opened_in_test:
+        if not bench.is_open or not bench.opened_in_test:
             return
         try:
             bench.close(failure=failure)
@@ -198,7 +197,7 @@ class _Asking:
         with self._quiet():
             return self._operator.turn_key(on=on)
 
-    @contextlib.contextmanager
+    @contextmanager
     def _quiet(self) -> Iterator[None]:
         self._bench.asking = True
         try:

@@ -103,10 +103,11 @@ class _Client(ModbusTcpClient):
     def __init__(self, host: str, port: int, timeout_s: float, trace: WireTrace) -> None:
         super().__init__(host, port=port, timeout=timeout_s, retries=0, reconnect_delay=0)
         self._trace = trace
+        self.request_id = b""
         self.received = b""
 
     def send(self, request: bytes, addr: tuple[str, int] | None = None) -> int:
-        self.received = b""
+        self.request_id, self.received = request[:2], b""
         self._trace(">", request)
         return int(super().send(request, addr))
 
@@ -153,7 +154,7 @@ class ModbusCharger:
         self._out_of_step = False
         try:
             connected = client.connect()  # type: ignore[no-untyped-call]  # pymodbus leaves it so
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that no resolver can be asked for is a UnicodeError
             raise LinkRefused(f"cannot connect ({error})", device=self._device, sent=self._config.at) from error
         if not connected:
             raise LinkRefused(
@@ -455,8 +456,7 @@ class ModbusCharger:
             response = call()
         except ModbusIOException as error:
             self._out_of_step = True
-            unread = _without_whole_frames(client.received)
-            if unread:
+            if _without_late_answers(client.received, client.request_id):
                 raise self._garbled(client, "what came is no answer", sent) from error
             raise LinkTimeout(
                 "no answer", device=device, sent=sent, waited_s=self._config.reply_s, last_bytes=client.received
@@ -486,10 +486,13 @@ class ModbusCharger:
         return self._client
 
 
-def _without_whole_frames(data: bytes) -> bytes:
-    """What is left of received bytes when late answers of earlier requests are taken away."""
-    while len(data) >= 8 and data[2:4] == b"\0\0" and len(data) >= 6 + int.from_bytes(data[4:6], "big") > 7:
-        data = data[6 + int.from_bytes(data[4:6], "big") :]
+def _without_late_answers(data: bytes, transaction: bytes) -> bytes:
+    """What is left of received bytes when whole frames that belong to other requests are taken away."""
+    while len(data) >= 8 and data[:2] != transaction and data[2:4] == b"\0\0":
+        size = 6 + int.from_bytes(data[4:6], "big")
+        if not 8 <= size <= len(data):
+            break
+        data = data[size:]
     return data
 
 

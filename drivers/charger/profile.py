@@ -6,7 +6,7 @@ wrong at once and no test would see it.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from typing import Annotated, Literal, Self
 
@@ -147,6 +147,7 @@ class ChargerProfile(BaseModel, frozen=True, extra="forbid"):
             raise ConfigError(f"profile {self.name!r} has no point {name!r} in model {model}") from None
 
 
+@cache  # a frozen file of the package; driver and face ask for the same one, and reading it takes 80 ms
 def load_profile(name: str) -> ChargerProfile:
     """Load a profile shipped with the package by its name, such as `sunspec_der`.
 

@@ -15,6 +15,7 @@ from bench.rack import Rack
 from bench.session import GridOrder, SessionPlan, SessionRunner, demo_plan
 from bench.station import Station
 from drivers.errors import BenchError
+from drivers.roles import ClampedBy
 from reports.run import Run
 
 Change = Callable[..., Station]
@@ -240,7 +241,9 @@ def test_the_schedule_is_followed_to_the_cycle_and_written_down(emulated: Change
 
 @pytest.mark.wire
 def test_a_set_point_beyond_the_stations_limit_aborts_in_one_sentence_and_leaves_a_record(emulated: Change) -> None:
-    plan = SessionPlan(name="much", duration_s=60, baseline_w=1000.0, orders=(order("big", "load_increase", 10, 20, 2e4),))
+    plan = SessionPlan(
+        name="much", duration_s=60, baseline_w=1000.0, orders=(order("big", "load_increase", 10, 20, 2e4),)
+    )
     with Rack.open(emulated(), plan="much") as rack:
         log = SessionRunner(rack, plan).run()
 
@@ -252,10 +255,17 @@ def test_a_set_point_beyond_the_stations_limit_aborts_in_one_sentence_and_leaves
 
 
 @pytest.mark.wire
-def test_power_is_refused_before_the_session_is_started(emulated: Change) -> None:
+def test_power_before_the_session_is_started_is_refused_by_the_charger_and_forgotten(emulated: Change) -> None:
     with Rack.open(emulated(), plan="early") as rack:
         runner = SessionRunner(rack, demo_plan())
-        with pytest.raises(BenchError, match="start the session before setting power"):
-            runner.set_power(1000.0)
         with pytest.raises(BenchError, match="energy transfer has not begun; start the session first"):
             runner.follow()
+        result = runner.set_power(5000.0)
+        assert result.refused
+        assert result.clamped_by is ClampedBy.CHARGER
+        runner.plug_in()
+        runner.start()
+        rack.cycle.wait(10.0)
+
+        assert rack.emulated is not None
+        assert rack.emulated.charger.dc_power_w == 0.0

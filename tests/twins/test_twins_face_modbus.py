@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from drivers.charger.profile import load_profile
+from drivers.charger.profile import ChargerProfile, load_profile
 from drivers.errors import ConfigError
 from drivers.service_loop import ServiceLoop
 from twins.charger.charger import ChargerTwin, SessionState
@@ -93,13 +93,18 @@ def answer(client: socket.socket) -> bytes:
     return head + exactly(client, int.from_bytes(head[4:6], "big"))
 
 
+@pytest.fixture(scope="module")
+def profile() -> ChargerProfile:
+    return load_profile("sunspec_der")
+
+
 @pytest.fixture
-def bench() -> Iterator[FaceBench]:
+def bench(profile: ChargerProfile) -> Iterator[FaceBench]:
     clock = SteppedClock(1_768_464_000.0)
     van = Van("van", generator(7, "van"), soc_percent=55.0)
     charger = ChargerTwin("charger", generator(7, "charger"), van=van, power_accuracy=EXACT)
     site = Site(clock, LowVoltageGrid("grid", generator(7, "grid")), charger)
-    with ServiceLoop() as loop, ModbusFace(charger, load_profile("sunspec_der"), site.lock, loop) as face:
+    with ServiceLoop() as loop, ModbusFace(charger, profile, site.lock, loop) as face:
         it = FaceBench(site, clock, loop, face)
         try:
             yield it
@@ -281,7 +286,7 @@ def test_measured_values_are_scaled_and_positive_when_the_vehicle_gives(bench: F
     assert struct.unpack_from(">h", block, 28)[0] / 100.0 == pytest.approx(abs(charger.meter.current_a), abs=0.006)
     assert struct.unpack_from(">H", block, 32)[0] / 10.0 == pytest.approx(charger.meter.voltage_v, abs=0.051)
     assert struct.unpack_from(">I", block, 34)[0] / 1000.0 == pytest.approx(charger.grid_frequency_hz, abs=0.0006)
-    assert struct.unpack_from(">Q", block, 38)[0] == int(charger.meter.export_wh) == 81
+    assert struct.unpack_from(">Q", block, 38)[0] == int(charger.meter.export_wh) == 82  # 2 + 4 + 58 x 5 kJ
     assert struct.unpack_from(">Q", block, 46)[0] == 0
     assert struct.unpack_from(">5h", block, 226)[:4] == (-2, -1, -3, 0)  # A_SF, V_SF, Hz_SF, W_SF
     assert struct.unpack_from(">H", block, 4)[0] == 2  # ACType: three-phase
@@ -478,8 +483,8 @@ def test_the_der_heartbeat_is_the_session_second(bench: FaceBench) -> None:
 # The server
 
 
-def test_a_port_in_use_is_told_in_one_sentence(bench: FaceBench) -> None:
-    second = ModbusFace(bench.charger, load_profile("sunspec_der"), bench.site.lock, bench.loop, port=bench.face.port)
+def test_a_port_in_use_is_told_in_one_sentence(bench: FaceBench, profile: ChargerProfile) -> None:
+    second = ModbusFace(bench.charger, profile, bench.site.lock, bench.loop, port=bench.face.port)
     with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1:{bench.face.port} .*; choose another port"):
         second.__enter__()
 
