@@ -57,6 +57,18 @@ class Keyring:
                 raise ConfigError(str(error)) from error
         return held
 
+    def require_all(self) -> None:
+        """Load every key that a certified session needs, so that a missing one is told before anything is opened.
+
+        Raises ConfigError naming the first missing or unusable key and how to make it.
+        """
+        for device in self._names.witnesses:
+            self.witness(device)
+        for party in (*self._names.parties, self._names.contract):
+            self.party(party)
+        self.identity(self._names.station, "station")
+        self.log.public_key_der  # noqa: B018  # read for its error alone
+
     @property
     def station(self) -> Identity:
         """Who signs the usage record."""
@@ -112,6 +124,7 @@ class Desk:
         self._clock = clock
         self._stack = ExitStack()
         self._last_report_s = -1.0
+        self._observed = False
         self.receipts: dict[str, list[Receipt]] = {"monitoring": [], "remuneration": [], "alarms": []}
 
     def __enter__(self) -> Self:
@@ -205,6 +218,7 @@ class Desk:
                 _json(document),
                 identity=self.keyring.party("charging_station"),
             )
+            self._observed = True
         except ContractRefused as refusal:
             self.refusals.append(str(refusal))
             return
@@ -228,7 +242,9 @@ class Desk:
         )
 
     def vehicle_state(self) -> Mapping[str, Json]:
-        """What the monitoring contract knows of the vehicle."""
+        """What the monitoring contract knows of the vehicle; empty while nobody reported anything of it."""
+        if not self._observed:
+            return {}
         answer = self.ledger.evaluate(
             "monitoring",
             "monitoring",

@@ -19,7 +19,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from bench.certification import Certified, SessionFacts, certify, witness_sheets
-from bench.desk import Desk
+from bench.desk import Desk, Keyring
 from bench.operator import ActDone, Operator
 from bench.rack import Rack
 from bench.session import GridOrder, Progress, SessionLog, SessionPlan, SessionRunner
@@ -86,6 +86,7 @@ class CertifiedSession:
         self._started_s = time.perf_counter()
 
     def __enter__(self) -> Self:
+        Keyring(self.station).require_all()
         rack = Rack.open(
             self.station, plan=self.plan.name, runs=self._runs, operator=self._operator, energise=self._energise
         )

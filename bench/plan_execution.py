@@ -30,7 +30,7 @@ Status = Literal["PASS", "FAIL", "SKIP"]
 
 
 @dataclass(frozen=True, slots=True)
-class TestOutcome:
+class PlanTest:
     """How one test ended; `message` is empty when it passed."""
 
     name: str
@@ -62,7 +62,7 @@ class Execution:
     """What became of a plan."""
 
     code: int = 0
-    tests: list[TestOutcome] = field(default_factory=list)
+    tests: list[PlanTest] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # what Robot itself complained about
     signalled: bool = False
     bench: Workbench | None = None  # None when the plan does not use our keywords
@@ -87,7 +87,7 @@ class PlanWatcher(Protocol):
     def test_begins(self, name: str) -> None:
         """A test begins."""
 
-    def test_ends(self, outcome: TestOutcome) -> None:
+    def test_ends(self, outcome: PlanTest) -> None:
         """A test has ended."""
 
 
@@ -198,7 +198,7 @@ class _ExecutionListener:
             self._watcher.test_begins(data.name)
 
     def end_test(self, data: Any, result: Any) -> None:
-        outcome = TestOutcome(
+        outcome = PlanTest(
             data.name, result.status, result.message if result.failed else "", result.elapsed_time.total_seconds()
         )
         self._execution.tests.append(outcome)

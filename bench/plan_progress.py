@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from bench.keywords.opened import StationRun
 from bench.keywords.quantities import Duration
 from bench.keywords.workbench import Workbench
-from bench.plan_execution import Call, TestOutcome
+from bench.plan_execution import Call, PlanTest
 from bench.safety import Snapshot
 from bench.station import Station
 
@@ -109,7 +109,7 @@ class PlanProgress:
         self._name = name
         self._line(f"test {self._test}/{self._tests}: {name}")
 
-    def test_ends(self, outcome: TestOutcome) -> None:
+    def test_ends(self, outcome: PlanTest) -> None:
         """Say how a test ended."""
         reason = f": {outcome.message.partition(chr(10))[0]}" if outcome.message else ""
         self._line(f"test {self._test}/{self._tests}: {outcome.status} after {outcome.wall_s:.1f} s{reason}")

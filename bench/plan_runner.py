@@ -28,7 +28,7 @@ from bench.devices import find_driver
 from bench.keywords.opened import StationRun
 from bench.keywords.workbench import DEFAULT_STATION
 from bench.operator import AnswerFileOperator
-from bench.plan_execution import LOG, OUTPUT, REPORT, XUNIT, Execution, TestOutcome, execute, rehearse
+from bench.plan_execution import LOG, OUTPUT, REPORT, XUNIT, Execution, PlanTest, execute, rehearse
 from bench.plan_progress import PlanProgress, forecast
 from bench.station import Station, load_station
 from drivers.clock import WallClock
@@ -51,7 +51,7 @@ class PlanResult:
 
     plan: Path
     exit_code: int
-    tests: tuple[TestOutcome, ...]
+    tests: tuple[PlanTest, ...]
     runs: tuple[StationRun, ...]
     robot: Path  # folder of Robot's own files
     problems: tuple[str, ...]

@@ -317,7 +317,7 @@ class _Replay:
             missing={"ocmf": NO_OCMF, "settlement": NO_SETTLEMENT},
         )
         trust = write_trust_file(folder.parent / f"{self._station.name}.trust.json", keyring.trusted(self._origin))
-        self._writer.close(verdict="replayed")
+        self._writer.close(verdict="replayed", reason=NOT_RECONCILED)
         result = ReplayResult(
             log=summary,
             record=signed,

@@ -1,6 +1,6 @@
 """The peer of the cycle benchmark: a bare script that sends and commits what a session sent and committed, no more.
 
-    python benchmarks/bare_wire.py TRAFFIC      prints {"wall_s": ..., "cycles": ..., "exchanges": ...}
+    python benchmarks/bare_wire.py TRAFFIC      prints {"wall_s": ..., "parts_s": [...], ...}
 
 It imports nothing of the bench. A client thread asks over plain blocking sockets; servers on an asyncio loop in a
 second thread answer with the recorded bytes, once as many bytes came in as were recorded; the OCPP frames go over a
@@ -9,14 +9,16 @@ no guard, no wire trace: what is left is the cost of the wire and of the commits
 processor, as in a stepped rack.
 
 TRAFFIC is a JSON file: `devices` {name: per cycle a list of [request, reply] in hexadecimal}, `frames` (per cycle a
-list of [direction, text], "<" from the charge point), `schema` (SQL), `inserts` {SQL: per cycle a list of rows},
-`cycles`.
+list of [direction, text], "<" from the charge point), `schema` (SQL), `inserts` {SQL before its VALUES: per cycle a
+list of rows, which go in one statement, the cheapest way there is}, `cycles`, `cycles_per_part` (how many make a part
+that is timed).
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import os
 import socket
@@ -44,6 +46,7 @@ class Traffic(TypedDict):
     """The traffic file."""
 
     cycles: int
+    cycles_per_part: int
     devices: dict[str, list[list[tuple[str, str]]]]
     frames: list[list[tuple[str, str]]]
     schema: str
@@ -54,6 +57,7 @@ class Result(TypedDict):
     """What the script prints."""
 
     wall_s: float
+    parts_s: list[float]  # real time of each part of the session; the last part may be shorter
     cycles: int
     exchanges: int
 
@@ -64,7 +68,9 @@ def run(traffic: Traffic) -> Result:
         name: [[(bytes.fromhex(ask), bytes.fromhex(answer)) for ask, answer in cycle] for cycle in cycles]
         for name, cycles in traffic["devices"].items()
     }
-    frames, inserts = traffic["frames"], tuple(traffic["inserts"].items())
+    frames = traffic["frames"]
+    inserts = [[_statement(sql, rows[index]) for sql, rows in traffic["inserts"].items() if rows[index]]
+               for index in range(traffic["cycles"])]  # fmt: skip
     with ExitStack() as stack:
         loop = stack.enter_context(_loop_thread())
         links = [
@@ -80,8 +86,10 @@ def run(traffic: Traffic) -> Result:
         database.executescript(traffic["schema"])
         gc.collect()
         gc.freeze()  # the traffic in memory is the script's own, not the wire's
-        started_s = time.perf_counter()
+        marks_s: list[float] = []
         for index in range(traffic["cycles"]):
+            if index % traffic["cycles_per_part"] == 0:
+                marks_s.append(time.perf_counter())
             for link, cycles in links:
                 for ask, answer in cycles[index]:
                     link.sendall(ask)
@@ -91,13 +99,23 @@ def run(traffic: Traffic) -> Result:
             if frames[index]:
                 _wait(_exchange_frames(charge_point, central_system, frames[index]), loop)
             database.execute("BEGIN")
-            for statement, rows in inserts:
-                if rows[index]:
-                    database.executemany(statement, rows[index])
+            for statement, cells in inserts[index]:
+                database.execute(statement, cells)
             database.execute("COMMIT")
-        wall_s = time.perf_counter() - started_s
+        marks_s.append(time.perf_counter())
     exchanges = sum(len(cycle) for cycles in devices.values() for cycle in cycles)
-    return {"wall_s": wall_s, "cycles": traffic["cycles"], "exchanges": exchanges}
+    return {
+        "wall_s": marks_s[-1] - marks_s[0],
+        "parts_s": [end_s - begin_s for begin_s, end_s in itertools.pairwise(marks_s)],
+        "cycles": traffic["cycles"],
+        "exchanges": exchanges,
+    }
+
+
+def _statement(sql: str, rows: list[list[Cell]]) -> tuple[str, list[Cell]]:
+    """One statement for all rows, interned because SQLite's cache of prepared statements goes by text."""
+    places = f"({', '.join('?' * len(rows[0]))})"
+    return sys.intern(f"{sql} VALUES {', '.join([places] * len(rows))}"), [cell for row in rows for cell in row]
 
 
 class _FixedAnswers(asyncio.Protocol):

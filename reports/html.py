@@ -158,7 +158,8 @@ def _badges(run: Run, given: ReportInput) -> tuple[tuple[str, Tone], ...]:
     material = given.record.record.station.material.value if given.record else run.manifest.get("material")
     if material is not None:
         badges.append((str(material), "good" if material == "measured" else "warn"))
-    badges.append(("stepped time" if run.manifest.get("stepped") else "wall clock", ""))
+    if material != "replayed":
+        badges.append(("stepped time" if run.manifest.get("stepped") else "wall clock", ""))
     if given.certificate is not None:
         badges.append(("certificate issued", "good"))
     else:
@@ -282,10 +283,10 @@ def _orders_section(run: Run, given: ReportInput, orders: Sequence[tuple[GridOrd
 
 
 def _witness_section(given: ReportInput) -> Section:
-    title = "Three witnesses"
     if given.record is None:
-        return _missing("witnesses", title, given, "record")
+        return _missing("witnesses", "Witnesses", given, "record")
     record = given.record.record
+    title = {1: "One witness", 2: "Two witnesses", 3: "Three witnesses"}.get(len(record.witnesses), "Witnesses")
     rows = tuple(
         (
             Cell(figure.witness),

@@ -11,6 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from bench.assets import asset
+from bench.pipeline import CertifiedRun, run_certified
+from bench.session import demo_plan
 from bench.station import Station, parse_station
 
 Change = Callable[..., Station]
@@ -42,3 +44,11 @@ def emulated(tmp_path: Path) -> Change:
         return parse_station(text.getvalue().encode(), asset("stations/emulated.yaml"))
 
     return change
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> CertifiedRun:
+    """One whole certified session of five minutes at the emulated station; do not change its files."""
+    runs = tmp_path_factory.mktemp("finished") / "runs"
+    path = asset("stations/emulated.yaml")
+    return run_certified(parse_station(path.read_bytes(), path), demo_plan(300.0), runs=runs, report=False)

@@ -51,6 +51,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     assert set(COMMANDS) <= set(re.findall(r"^  ([a-z]+)", done.stdout, re.MULTILINE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [*COMMANDS[:-1], "station check", "station plan", "station read", "station schema"])
 def test_each_command_has_help(command: str, tmp_path: Path) -> None:
     done = cli(*command.split(), "--help", cwd=tmp_path)
@@ -138,6 +139,7 @@ CASES = (
 )
 
 
+@pytest.mark.slow  # each is a process
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_a_sentence_on_standard_error_and_exit_code_2(case: str, tmp_path: Path) -> None:
     cases = bad_cases(tmp_path)
@@ -170,6 +172,7 @@ def test_a_station_with_several_faults_is_told_all_of_them(tmp_path: Path) -> No
     assert "soc_percent" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.wire
 @pytest.mark.parametrize("command", ["csms", "twin charger", "twin site"])
 def test_a_port_that_is_taken_is_one_sentence(command: str, tmp_path: Path) -> None:
@@ -184,6 +187,7 @@ def test_a_port_that_is_taken_is_one_sentence(command: str, tmp_path: Path) -> N
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_json_of_station_commands_is_one_object(tmp_path: Path) -> None:
     station = asset("stations/emulated.yaml")
     for command in ("check", "plan", "read"):
@@ -194,6 +198,7 @@ def test_json_of_station_commands_is_one_object(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_json_of_doctor_is_one_object_and_its_exit_code_the_health(tmp_path: Path) -> None:
     done = cli("doctor", "--json", cwd=tmp_path)
     assert (done.returncode == PASS) == one_object(done.stdout)["healthy"]
@@ -229,6 +234,7 @@ def test_json_of_demo_verify_and_report_are_one_object_each(tmp_path: Path) -> N
     assert one_object(reported.stdout)["report"] == summary["report"]
 
 
+@pytest.mark.slow
 def test_json_of_replay_is_one_object_with_what_was_found_and_where_it_is(tmp_path: Path) -> None:
     done = cli("replay", RECORDINGS / "leafspy_day.csv", "--json", "--runs", tmp_path / "runs", cwd=tmp_path)
     assert done.returncode == PASS, done.stderr

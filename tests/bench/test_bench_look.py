@@ -80,13 +80,15 @@ class Tap:
     def _relay(
         self, found: socket.socket, other: dict[socket.socket, socket.socket], clients: set[socket.socket]
     ) -> None:
-        data = found.recv(65536)
-        if found in clients:
-            self.sent += data
         peer = other[found]
-        if data:
+        try:
+            data = found.recv(65536)
+            if found in clients:
+                self.sent += data
             peer.sendall(data)
-        else:
+        except OSError:
+            data = b""  # one end went with a reset, as a closed client with unread bytes does
+        if not data:
             del other[found], other[peer]
             found.close()
             peer.close()

@@ -56,6 +56,7 @@ def test_each_own_recording_ends_in_a_certificate_that_verifies(path: Path, tmp_
     with Run.open(result.folder) as run:
         assert run.is_finished
         assert run.verdict == "replayed"
+        assert "nothing to reconcile it with" in str(run.manifest["reason"])
         assert len(run.cycles()) == record.samples.count > 0
         assert run.samples_sha256() == record.samples.sha256
     document = json.loads((result.folder / "summary.json").read_text())

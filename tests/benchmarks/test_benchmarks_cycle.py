@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.bare_wire import run
-from benchmarks.cycle import read_traffic, run_session
+from benchmarks.cycle import best_parts_s, read_traffic, run_session
 from benchmarks.figures import Figure, document, table
 from drivers.errors import BenchError
 
@@ -85,11 +85,19 @@ def test_the_peer_carries_all_that_a_session_sent_and_committed(tmp_path: Path) 
     assert sum(1 for cycle in traffic["devices"]["van"] if cycle) == pytest.approx(timing.cycles / 10, abs=1)
     reports = [text for cycle in traffic["frames"] for _, text in cycle if "MeterValues" in text]
     assert len(reports) >= 2
-    readings = next(rows for statement, rows in traffic["inserts"].items() if "INTO readings" in statement)
+    readings = traffic["inserts"]["INSERT INTO readings"]
     assert min(len(rows) for rows in readings) >= 20
     result = run(traffic)
     assert result["cycles"] == timing.cycles
+    assert len(result["parts_s"]) == len(timing.parts_s) == 1
+    assert sum(timing.parts_s) == pytest.approx(timing.wall_s)
     assert result["exchanges"] == sum(len(cycle) for device in traffic["devices"].values() for cycle in device)
+
+
+def test_the_best_time_is_put_together_from_the_best_parts_of_all_turns() -> None:
+    assert best_parts_s([(1.0, 5.0, 0.5), (2.0, 3.0, 0.7)]) == pytest.approx(4.5)
+    with pytest.raises(BenchError, match="different lengths"):
+        best_parts_s([(1.0, 5.0), (2.0,)])
 
 
 def test_a_trace_that_lost_an_answer_is_not_replayed(tmp_path: Path) -> None:
@@ -104,7 +112,7 @@ def test_messages_belong_to_the_cycle_of_their_session_time_and_pieces_are_joine
     trace = folder / "wire" / "charger.txt"
     traffic = read_traffic(folder, {trace: len(WIRE_HEAD)}, {trace: trace.stat().st_size}, 0, 2)
     assert traffic["devices"] == {"charger": [[("01", "02")], [("03", "0405")]]}
-    assert traffic["inserts"]["INSERT INTO cycles VALUES (?, ?, ?)"] == [[[0, 0.0, 100.0]], [[1, 1.0, 101.0]]]
+    assert traffic["inserts"]["INSERT INTO cycles"] == [[[0, 0.0, 100.0]], [[1, 1.0, 101.0]]]
 
 
 def test_a_figure_without_a_value_needs_a_reason_and_has_no_goal() -> None:

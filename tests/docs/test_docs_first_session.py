@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from bench.assets import asset
+from bench.pipeline import run_certified
+from bench.session import demo_plan
+from bench.station import load_station
 from ledgers.verify import verify_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -79,3 +84,27 @@ def test_a_table_is_replaced_without_touching_the_text_around_it(maker: ModuleTy
     filled = maker.filled(page, {"use": "| 1 |", "pairs": "| 2 |"})
     assert filled == "a\n<!-- demo: use -->\n| 1 |\n<!-- end -->\nb\n<!-- demo: pairs -->\n| 2 |\n<!-- end -->\nc\n"
     assert maker.filled(filled, {"use": "| 1 |", "pairs": "| 2 |"}) == filled
+
+
+# What docs/architecture.md says of two stepped runs under "Determinism"; whatever carries wall time may differ.
+MAY_DIFFER = ("manifest.json", "summary.json", "certificate.json", "records/settlement.json", "run.sqlite")
+
+
+def test_two_runs_of_one_seed_give_the_same_bytes_but_for_wall_time(tmp_path: Path) -> None:
+    station = load_station(asset("stations/emulated.yaml"))
+    folders = [
+        run_certified(station, demo_plan(600.0), runs=tmp_path / which, report=False).folder
+        for which in ("first", "second")
+    ]
+    first, second = (
+        {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in folders
+    )
+    assert set(first) == set(second)
+    assert {"records/usage_record.json", "records/export.ocmf", "ledger/monitoring.checkpoint"} <= set(first)
+    differing = {name for name in first if first[name] != second[name]}
+    assert {
+        name for name in differing if name not in MAY_DIFFER and not name.startswith("settlement/receipts/")
+    } == set()
+    exports = [json.loads(files["manifest.json"])["export_sha256"] for files in (first, second)]
+    assert exports[0] == exports[1]

@@ -137,8 +137,11 @@ def test_a_shown_command_is_one_that_v2gbench_takes(shown: Command) -> None:
         known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
         assert rest in [[option] for option in known], f"{name} has no {rest}; it has {sorted(command.commands)}"
         return
-    if not rest and shown.inline:
-        return  # a command is named, not shown
+    if shown.inline:  # a command or an option of it is named, not a whole line shown
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        unknown = [word for word in rest if word.startswith("--") and word.partition("=")[0] not in options]
+        assert not unknown, f"{shown}: {name} has no {unknown}; it has {sorted(options)}"
+        return
     try:
         command.make_context(name, rest)
     except typer.Exit:
@@ -282,6 +285,15 @@ def test_architecture_lists_every_schema_of_the_code_and_no_other() -> None:
     listed = set(_SCHEMA.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
     assert written - listed == set(), "docs/architecture.md, 'What is written', lacks these"
     assert {name for name in listed - written if name != "v2gbench.station/1.0"} == set(), "no code writes these"
+
+
+def test_the_reconciliation_page_has_a_row_for_every_part_of_the_uncertainty() -> None:
+    code = (ROOT / "bench" / "witnesses.py").read_text(encoding="utf-8")
+    parts = {name for pair in re.findall(r'parts(?:\["(\w+)"\] =| = \{"(\w+)":)', code) for name in pair if name}
+    page = (ROOT / "docs" / "reconciliation.md").read_text(encoding="utf-8")
+    budget = page.partition("## The uncertainty budget")[2].partition("##")[0]
+    assert {"gain", "polling"} <= parts
+    assert set(re.findall(r"(?m)^\| `(\w+)` \|", budget)) == parts
 
 
 def test_the_station_page_explains_every_key_of_the_schema() -> None:

@@ -106,17 +106,16 @@ def test_what_takes_too_long_is_cancelled_at_its_time() -> None:
 
 def test_a_spawned_task_counts_until_it_is_done() -> None:
     with ServiceLoop() as loop:
-        gate = threading.Event()
+        gate = asyncio.Event()
 
         async def reaction() -> None:
-            while not gate.is_set():
-                await asyncio.sleep(0.001)
+            await gate.wait()
 
         loop.spawn(reaction(), "reaction")
         assert not loop.activity.is_quiet
         with pytest.raises(BenchError, match="reaction"):
             loop.activity.wait_quiet(0.02)
-        gate.set()
+        loop.call(gate.set)
         loop.activity.wait_quiet(5.0)
 
 
