@@ -23,6 +23,8 @@ from bench.desk import SETTLEMENT_SIGNER, Desk
 from bench.safety import LimitRecord
 from bench.session import SessionLog
 from bench.station import Station
+from bench.station_address import TwinAddress
+from bench.station_model import AnalyzerTwin, ChargerTwin, VehicleTwin
 from bench.witnesses import Window, WitnessSheet
 from drivers.roles import Nameplate, VehicleReadings
 from ledgers.asset_fields import build_asset
@@ -59,6 +61,8 @@ from ledgers.verify import verify_record
 from reports.run import Run
 
 _NEW_CAPACITY_AH = 115.44  # capacity of a new 40 kWh pack, from capacity over SOH in four public captures
+_BMS_VOLTAGE_GAIN_PERCENT = 0.2  # of the voltage half of a BMS's power; engineering choice
+_HIGHEST_PACK_VOLTAGE_V = 400.0
 _DELIVERY_SHARE = 0.95  # a delivered order reaches at least this share of its power, ramp excluded
 _RAMP_S = 15.0  # what an order may take to come in, before its mean is judged
 
@@ -141,8 +145,8 @@ def certify(folder: Path, facts: SessionFacts, desk: Desk) -> Certified:
 def witness_sheets(station: Station, devices: DeviceSet) -> tuple[WitnessSheet, ...]:
     """The data sheets of the witnesses of a rack, AC plane first.
 
-    A twin's stated errors in the station file replace the sheet's own. The clock of a witness that has none on its wire
-    is the bench's, good to one cycle.
+    What the station file states of a device, or of its twin's errors, replaces the sheet's own. The clock of a witness
+    that has none on its wire is the bench's, good to one cycle.
     """
     cycle_s = station.cycle_s
     sheets = []
@@ -206,17 +210,23 @@ def witness_sheets(station: Station, devices: DeviceSet) -> tuple[WitnessSheet, 
 
 
 def _stated(station: Station, device: str, *, gain_percent: float, offset_w: float) -> tuple[float, float]:
-    """Gain and offset of a witness's sheet, as its twin states them where it states its own."""
-    address = station.devices[device].address
-    twin = station.twins.get(getattr(address, "twin", ""))
-    errors = getattr(twin, "errors", None)
-    if errors is not None:
-        if errors.gain_percent is not None:
-            gain_percent = errors.gain_percent + (0.2 if hasattr(errors, "offset_a") else 0.0)
-        if getattr(errors, "offset_w", None) is not None:
-            offset_w = errors.offset_w
-        if getattr(errors, "offset_a", None) is not None:
-            offset_w = errors.offset_a * 400.0
+    """Gain and offset of a witness's sheet: as the device states them in the station file, else as its twin does."""
+    part = station.devices[device]
+    if part.accuracy is not None:
+        return part.accuracy.gain_percent, part.accuracy.offset_w
+    twin = station.twins.get(part.address.twin) if isinstance(part.address, TwinAddress) else None
+    if isinstance(twin, ChargerTwin | AnalyzerTwin) and twin.errors is not None:
+        stated = twin.errors
+        return (
+            gain_percent if stated.gain_percent is None else stated.gain_percent,
+            offset_w if stated.offset_w is None else stated.offset_w,
+        )
+    if isinstance(twin, VehicleTwin) and twin.errors is not None:
+        current = twin.errors
+        return (
+            gain_percent if current.gain_percent is None else current.gain_percent + _BMS_VOLTAGE_GAIN_PERCENT,
+            offset_w if current.offset_a is None else current.offset_a * _HIGHEST_PACK_VOLTAGE_V,
+        )
     return gain_percent, offset_w
 
 

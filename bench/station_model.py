@@ -189,6 +189,13 @@ _SERIAL = "the serial number that the device must report; another one stops the 
 _POLL = "time between two readings, in s; every cycle where it is left out"
 
 
+class StatedAccuracy(Part):
+    """Data sheet or calibration certificate of a witness, for the power that it measures."""
+
+    gain_percent: float = Field(ge=0, le=20, description="gain error, half-width (k = 2), in %")
+    offset_w: float = Field(ge=0, le=1000, description="offset error, half-width (k = 2), in W")
+
+
 class DevicePart(Part):
     """What all devices have in common."""
 
@@ -198,6 +205,9 @@ class DevicePart(Part):
     )
     serial: str | None = Field(default=None, min_length=1, max_length=64, description=_SERIAL)
     reply_s: Seconds = Field(default=2.0, description="longest wait for one answer, in s")
+    accuracy: StatedAccuracy | None = Field(
+        default=None, description="of this witness, from its data sheet; the driver's own where it is left out"
+    )
 
     @property
     def address(self) -> Address:

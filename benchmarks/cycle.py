@@ -3,10 +3,11 @@
 Two hours with a 1 s cycle at the emulated station, in stepped time, through the real sockets: charger over Modbus and
 analyzer over SCPI each cycle, van over ELM327 every 10 s, OCPP MeterValues every 60 s, everything recorded. The peer
 (`benchmarks/bare_wire.py`, a process of its own) sends the same bytes and commits the same rows and does nothing else:
-the first session's wire trace and database are its script, so both always carry the same traffic. Sessions and peer
-take turns. Another job on the machine disturbs some of these runs, and the longer of the two more often; so the ratio
-compares part with part: of each ten minutes of the session the best time over all turns, for both. `simulated_per_wall`
-is the best whole session.
+the first session's wire trace and database are its script, so both always carry the same traffic.
+
+Session and peer take turns, both on one processor, another one each turn. Another job on the machine disturbs some of
+these runs, and the longer of the two more often; so the ratio compares part with part: of each ten minutes of the
+session the best time over all turns, for both. `simulated_per_wall` is the best whole session.
 
 A session is timed from before the plug goes in to after it is out; opening the station (the adapter's reset alone
 takes a second, as on a real one) and closing it are figures of their own.
@@ -18,6 +19,7 @@ import argparse
 import gc
 import itertools
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -25,7 +27,8 @@ import sys
 import tempfile
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -66,7 +69,7 @@ class SessionTiming:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("--session-s", type=_positive, default=7200.0, help="simulated length of the session, in s")
-    parser.add_argument("--pairs", type=_count, default=3, help="how many times session and peer take turns")
+    parser.add_argument("--pairs", type=_count, default=4, help="how many times session and peer take turns")
     parser.add_argument(
         "--without-commands", action="store_true", help="leave out demo_wall_s and help_s, which start the command line"
     )
@@ -74,13 +77,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, say: Say) -> list[Figure]:
     """All figures of this benchmark. Raises BenchError when a session or a command does not end well."""
+    say(f"cycle: sessions of {options.session_s:g} s in {options.pairs} turns with the bare wire")
     ours: list[SessionTiming] = []
     peers: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="v2gbench-cycle-") as folder:
         script = Path(folder) / "traffic.json"
         for turn in range(options.pairs):
-            timing = run_session(options.session_s, Path(folder) / "runs", script if turn == 0 else None)
-            result = run_peer(script)
+            with _one_processor(turn):
+                timing = run_session(options.session_s, Path(folder) / "runs", script if turn == 0 else None)
+                result = run_peer(script)
             ours.append(timing)
             peers.append(result)
             say(
@@ -297,6 +302,20 @@ def _exchanges(messages: Sequence[tuple[int, str, str]], cycles: int) -> list[li
     for (index, _, ask), (_, _, answer) in zip(joined[::2], joined[1::2], strict=True):
         per_cycle[index].append((ask, answer))
     return per_cycle
+
+
+@contextmanager
+def _one_processor(turn: int) -> Iterator[None]:
+    """Keep this thread, the threads and the processes that it starts on one processor, another one each turn."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[turn % len(before)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _v2gbench() -> list[str]:

@@ -640,11 +640,12 @@ def reconcile(energy: Energy, traces: Sequence[TracePair] = ()) -> Reconciliatio
     """All energy pairs, the given traces, the overall verdict, and the odd witness where the figures single one out.
 
     The odd one takes part in every disagreement and in no agreement. With a charger meter at AC, a BMS at DC and an
-    analyzer at both planes: only AC disagrees, then the charger; only DC, then the BMS; both, then the analyzer.
+    analyzer at both planes: only AC disagrees, then the charger; only DC, then the BMS; both, then the analyzer. Nobody
+    is named when the analyzer could carry the same error unseen on the plane where it agrees (a short session).
     """
     pairs = energy_pairs(energy)
     verdict = overall_verdict(pairs, traces)
-    odd, reason = _odd_witness([*pairs, *traces]) if verdict is Agreement.DISAGREE else (None, None)
+    odd, reason = _odd_witness(energy, pairs, traces) if verdict is Agreement.DISAGREE else (None, None)
     return Reconciliation(pairs=pairs, traces=tuple(traces), odd_witness=odd, odd_reason=reason, verdict=verdict)
 
 
@@ -753,15 +754,71 @@ def _trace_verdict(value: float, allowed: float) -> Agreement:
     return Agreement.AGREE if abs(value) <= allowed else Agreement.DISAGREE
 
 
-def _odd_witness(comparisons: Sequence[EnergyPair | TracePair]) -> tuple[str | None, str | None]:
+def _odd_witness(
+    energy: Energy, pairs: Sequence[EnergyPair], traces: Sequence[TracePair]
+) -> tuple[str | None, str | None]:
+    comparisons: list[EnergyPair | TracePair] = [*pairs, *traces]
     disagreeing = {frozenset((c.a, c.b)) for c in comparisons if c.verdict is Agreement.DISAGREE}
     agreeing = {frozenset((c.a, c.b)) for c in comparisons if c.verdict is Agreement.AGREE} - disagreeing
     common = frozenset.intersection(*disagreeing)
     alone = sorted(common - frozenset().union(*agreeing))
     if len(alone) != 1:
         return None, "the comparisons that disagree do not single out one witness"
+    for other in sorted(common - {alone[0]}):
+        if _could_carry(other, energy, pairs, traces):
+            return None, (
+                f"{alone[0]} or {other}: an error of {other} as large as this one would stay within its uncertainty "
+                "where it agrees"
+            )
     others = sorted(frozenset().union(*disagreeing) - {alone[0]})
     return alone[0], f"it disagrees with {' and '.join(others)} and agrees with nobody else"
+
+
+def _could_carry(name: str, energy: Energy, pairs: Sequence[EnergyPair], traces: Sequence[TracePair]) -> bool:
+    """Whether every agreement of `name` would also stand if each disagreement were its own doing.
+
+    A gain error acts on all planes alike, and so does a wrong clock: the share (or lag) that a disagreement asks of
+    `name` is expected in its other comparisons too. Where one of them refuses it, `name` is cleared.
+    """
+    for found in pairs:
+        if found.verdict is not Agreement.DISAGREE or name not in {found.a, found.b}:
+            continue
+        share = _share(name, found, energy)
+        for other in pairs:
+            if other.verdict is Agreement.AGREE and other.direction is found.direction and name in {other.a, other.b}:
+                seen = _share(name, other, energy)
+                allowed = _allowed_share(name, other, energy)
+                if abs(seen - share) > allowed:
+                    return False
+    for lag in traces:
+        if lag.verdict is not Agreement.DISAGREE or name not in {lag.a, lag.b}:
+            continue
+        for same in traces:
+            if same.verdict is Agreement.AGREE and same.quantity == lag.quantity and name in {same.a, same.b}:
+                assert lag.value is not None  # judged comparisons have a value
+                assert same.value is not None
+                expected = lag.value if name == lag.a else -lag.value
+                if abs((same.value if name == same.a else -same.value) - expected) > same.allowed:
+                    return False
+    return True
+
+
+def _share(name: str, pair: EnergyPair, energy: Energy) -> float:
+    """How much `name` is above its partner, as a share of the partner's figure."""
+    assert pair.difference_wh is not None  # judged pairs have one
+    above_wh = pair.difference_wh if name == pair.a else -pair.difference_wh
+    return above_wh / _partner_wh(name, pair, energy)
+
+
+def _allowed_share(name: str, pair: EnergyPair, energy: Energy) -> float:
+    assert pair.allowed_wh is not None  # judged pairs have one
+    return pair.allowed_wh / _partner_wh(name, pair, energy)
+
+
+def _partner_wh(name: str, pair: EnergyPair, energy: Energy) -> float:
+    partner = pair.b if name == pair.a else pair.a
+    value_wh = energy.figure(partner, pair.plane, pair.direction).value_wh
+    return max(abs(value_wh or 0.0), 0.001)
 
 
 def _odd_problems(stated: Reconciliation) -> list[str]:

@@ -197,7 +197,7 @@ def _steps(label: str, windows: Sequence[tuple[float, float, float]], colour: in
     for begin_s, end_s, power_w in sorted(windows):
         if edges and edges[-1][0] == begin_s:
             edges.pop()  # one order follows the other without a gap
-        edges += [(begin_s, power_w), (end_s, 0.0)]
+        edges += [(begin_s, power_w), (end_s, np.nan)]  # between two orders nothing is ordered
     table: Floats = np.array(edges)
     return Trace(label, table[:, 0] / 60, table[:, 1] / 1000, "step", colour=colour, dashed=dashed, width_px=2.4)
 

@@ -45,7 +45,7 @@ class Component:
         cycle = opened.cycle
         if opened.tripped:
             raise InterlockTripped(f"{opened.tripped}; nothing is read after a limit tripped")
-        end_s = cycle.now_s + retry_for
+        end_s = cycle.now_s + float(retry_for)
         while True:
             try:
                 return attempt()
@@ -62,16 +62,16 @@ class Component:
         what: str,
         read: Callable[[], float],
         operator: Comparison | None,
-        expected: _Q | None,
+        expected: _Q,
         retry_for: Duration = NO_TIME,
     ) -> _Q:
         """Read a quantity and, when there is an `operator`, judge it against `expected`."""
-        if (operator is None) != (expected is None):
+        if (operator is None) is expected.is_given:
             raise ConfigError(f"say both how and with what {what} is to be compared, for example '<=' and a value")
 
         def attempt() -> _Q:
             value = kind(read())
-            if operator is not None and expected is not None and not _COMPARE[operator](value, expected):
+            if operator is not None and not _COMPARE[operator](float(value), float(expected)):
                 raise AssertionError(f"{what} is {value:.6g}, not {operator} {expected}")
             return value
 

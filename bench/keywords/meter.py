@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.keywords.component import Comparison, Component, good, keyword
-from bench.keywords.quantities import NO_TIME, Duration, Energy, Power
+from bench.keywords.quantities import NO_ENERGY, NO_POWER, NO_TIME, Duration, Energy, Power
 from drivers.errors import ConfigError
 from drivers.roles import PowerMeterReadings
 from ledgers.records import Direction, Plane
@@ -17,7 +17,7 @@ class MeterKeywords(Component):
         self,
         plane: Plane,
         operator: Comparison | None = None,
-        expected: Power | None = None,
+        expected: Power = NO_POWER,
         retry_for: Duration = NO_TIME,
     ) -> Power:
         """Power by the analyzer on one side of the charger (+ charges): `ac` the grid's, `dc` the vehicle's.
@@ -38,7 +38,7 @@ class MeterKeywords(Component):
         plane: Plane,
         direction: Direction,
         operator: Comparison | None = None,
-        expected: Energy | None = None,
+        expected: Energy = NO_ENERGY,
         retry_for: Duration = NO_TIME,
     ) -> Energy:
         """Energy by the analyzer on one side of the charger in one direction since the station was opened."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.keywords.component import Comparison, Component, good, keyword
-from bench.keywords.quantities import NO_TIME, Duration, Energy, Power
+from bench.keywords.quantities import NO_DURATION, NO_ENERGY, NO_POWER, NO_TIME, Duration, Energy, Power
 from bench.keywords.robot_face import say
 from drivers.errors import LimitError, NotOpenError
 from drivers.roles import ChargerReadings, ChargerState, ClampedBy, SetPower
@@ -16,7 +16,7 @@ class PowerKeywords(Component):
     """The charger."""
 
     @keyword("charger", "waits")
-    def set_charger_power(self, power: Power, within: Duration | None = None, tolerance: Power = _TOLERANCE) -> Power:
+    def set_charger_power(self, power: Power, within: Duration = NO_DURATION, tolerance: Power = _TOLERANCE) -> Power:
         """Ask for AC power (+ charges) and return what came into force, which is less where somebody clamped it.
 
         With `within` it waits until the charger's own meter shows it to `tolerance`, and fails after so much session
@@ -32,11 +32,11 @@ class PowerKeywords(Component):
         accepted = Power(result.accepted_w)
         if not result.accepted:
             say(f"{power} became {accepted}, clamped by the {result.clamped_by.value}")
-        if within is not None:
+        if within.is_given:
 
             def attempt() -> None:
                 now = Power(good(self._charger().ac_power))
-                if abs(now - accepted) > tolerance:
+                if abs(float(now) - float(accepted)) > float(tolerance):
                     raise AssertionError(f"the charger is at {now:.6g}, asked for {accepted}")
 
             self.retry(attempt, within)
@@ -77,7 +77,7 @@ class PowerKeywords(Component):
 
     @keyword("charger", "getter")
     def get_charger_power(
-        self, operator: Comparison | None = None, expected: Power | None = None, retry_for: Duration = NO_TIME
+        self, operator: Comparison | None = None, expected: Power = NO_POWER, retry_for: Duration = NO_TIME
     ) -> Power:
         """AC power by the charger's own meter (+ charges), judged when there is an operator.
 
@@ -91,7 +91,7 @@ class PowerKeywords(Component):
         self,
         direction: Direction,
         operator: Comparison | None = None,
-        expected: Energy | None = None,
+        expected: Energy = NO_ENERGY,
         retry_for: Duration = NO_TIME,
     ) -> Energy:
         """Energy by the charger's meter in one direction since the station was opened.

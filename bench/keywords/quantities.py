@@ -1,11 +1,17 @@
 """Quantities as a plan writes them: a number and its unit. `5 kW`, `-4750 W`, `10 min`, `55 %`, `30 °C`.
 
-A number without a unit is refused, because `5` is watts to one reader and kilowatts to the next. A quantity is a float
-in its base unit that prints with the unit, so that what one keyword returns can be given to another as it is.
+A number without a unit is refused, because `5` is watts to one reader and kilowatts to the next. A quantity prints with
+its unit, so that what one keyword returns can be given to another as it is, and compares like a number, so that
+`$power < 0` works in a plan.
+
+It is no subclass of float on purpose: where a conversion fails, Robot tries the type of the argument's default value
+by its own rules, and would take `within=10` for a float.
 
 >>> Power.convert("-4.75 kW")
 Power('-4750 W')
 >>> Duration.convert("1 h 30 min") == 5400.0
+True
+>>> Power(-4750.0) < 0
 True
 >>> Power.convert("5000")
 Traceback (most recent call last):
@@ -15,14 +21,20 @@ ValueError: '5000' has no unit; write for example '5000 W' or '5 kW'
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 
-class Quantity(float):
-    """A finite number in a base unit; the subclasses name theirs."""
+@functools.total_ordering
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Quantity:
+    """A number in a base unit; the subclasses name theirs."""
+
+    value: float
 
     unit: ClassVar[str]
     scales: ClassVar[Mapping[str, float]]  # unit as written -> factor to the base unit
@@ -36,6 +48,16 @@ class Quantity(float):
         if found is None:
             raise ValueError(f"{text!r} is no number with a unit; write for example {cls.example}")
         return cls._finite(float(found["number"].replace("\u2212", "-")) * cls._scale(text, found["unit"]), text)
+
+    @classmethod
+    def not_given(cls) -> Self:
+        """What an argument is when a plan leaves it out: NaN. A type of its own would hide why a word was refused."""
+        return cls(math.nan)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a plan said anything."""
+        return not math.isnan(self.value)
 
     @classmethod
     def _scale(cls, text: str, unit: str) -> float:
@@ -53,14 +75,37 @@ class Quantity(float):
             raise ValueError(f"{text!r} is not finite; write for example {cls.example}")
         return cls(value)
 
+    def __float__(self) -> float:
+        return self.value
+
+    def __bool__(self) -> bool:
+        return self.value != 0.0
+
+    def __eq__(self, other: object) -> bool:
+        number = self._number(other)
+        return NotImplemented if number is None else self.value == number
+
+    def __lt__(self, other: object) -> bool:
+        number = self._number(other)
+        return NotImplemented if number is None else self.value < number
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def _number(self, other: object) -> float | None:
+        """What this may be compared with: a plain number or a quantity of the same kind; None for anything else."""
+        if isinstance(other, Quantity):
+            return other.value if isinstance(other, type(self)) else None
+        return float(other) if isinstance(other, int | float) else None
+
     def __str__(self) -> str:
-        return f"{float(self):.10g} {self.unit}"
+        return f"{self.value:.10g} {self.unit}" if self.is_given else "not given"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
 
     def __format__(self, specification: str) -> str:
-        return f"{float(self):{specification}} {self.unit}" if specification else str(self)
+        return f"{self.value:{specification}} {self.unit}" if specification else str(self)
 
 
 class Power(Quantity):
@@ -122,6 +167,8 @@ class Duration(Quantity):
 
 
 NO_TIME = Duration(0.0)
+NO_POWER, NO_ENERGY = Power.not_given(), Energy.not_given()
+NO_SHARE, NO_TEMPERATURE, NO_DURATION = Share.not_given(), Temperature.not_given(), Duration.not_given()
 
 
 def _converter(kind: type[Quantity]) -> Callable[..., Quantity]:

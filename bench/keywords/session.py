@@ -8,11 +8,12 @@ from pydantic import ValidationError
 
 from bench.keywords.component import Component, keyword
 from bench.keywords.opened import Phase
-from bench.keywords.quantities import Duration, Power
+from bench.keywords.quantities import NO_DURATION, Duration, Power
 from bench.keywords.robot_face import say
 from bench.session import GridOrder
 from drivers.errors import ConfigError
 
+LONGEST_SESSION = Duration(7 * 24 * 3600.0)  # of the remuneration contract's baseline
 _NOTHING = Power(0.0)
 
 
@@ -45,6 +46,8 @@ class SessionKeywords(Component):
         self._must_be(Phase.PLUGGED, "a session starts once the vehicle is plugged in, and only once")
         if not lasts:
             raise ConfigError("a session of 0 s has no schedule; give it a length, for example lasts=1 h")
+        if lasts > LONGEST_SESSION:
+            raise ConfigError(f"a session of {lasts} is longer than the {LONGEST_SESSION} that a baseline may cover")
         opened = self.bench.opened
         opened.phase = Phase.TRANSFER
         opened.runner.start()
@@ -69,7 +72,7 @@ class SessionKeywords(Component):
             order = GridOrder(
                 order_id=order_id,
                 direction=kind.value,
-                start_s=opened.runner.plan_s + starts_in,
+                start_s=opened.runner.plan_s + float(starts_in),
                 duration_s=float(lasts),
                 power_w=float(power),
             )
@@ -80,12 +83,12 @@ class SessionKeywords(Component):
         say(f"order {order_id!r}: {kind.value.replace('_', ' ')} of {power} in {starts_in} for {lasts}")
 
     @keyword("session", "order", "waits")
-    def follow_grid_orders(self, duration: Duration | None = None) -> None:
+    def follow_grid_orders(self, duration: Duration = NO_DURATION) -> None:
         """Follow baseline and orders to the end of the session's schedule, or for `duration`; session time passes."""
         opened = self.bench.opened
         self._must_be(Phase.TRANSFER, "orders are followed while the session runs")
         try:
-            opened.runner.follow(None if duration is None else float(duration))
+            opened.runner.follow(float(duration) if duration.is_given else None)
         finally:
             opened.acted_s = opened.cycle.now_s
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from bench.keywords.component import Comparison, Component, good, keyword
-from bench.keywords.quantities import NO_TIME, Duration, Power, Share, Temperature
+from bench.keywords.quantities import NO_POWER, NO_SHARE, NO_TEMPERATURE, NO_TIME, Duration, Power, Share, Temperature
 from drivers.errors import ConfigError
 from drivers.roles import VehicleReadings
 
@@ -22,7 +22,7 @@ class VehicleKeywords(Component):
 
     @keyword("vehicle", "getter")
     def get_vehicle_state_of_charge(
-        self, operator: Comparison | None = None, expected: Share | None = None, retry_for: Duration = NO_TIME
+        self, operator: Comparison | None = None, expected: Share = NO_SHARE, retry_for: Duration = NO_TIME
     ) -> Share:
         """State of charge by the vehicle's battery management.
 
@@ -35,14 +35,14 @@ class VehicleKeywords(Component):
 
     @keyword("vehicle", "getter")
     def get_vehicle_state_of_health(
-        self, operator: Comparison | None = None, expected: Share | None = None, retry_for: Duration = NO_TIME
+        self, operator: Comparison | None = None, expected: Share = NO_SHARE, retry_for: Duration = NO_TIME
     ) -> Share:
         """State of health by the vehicle's battery management."""
         return self.get(Share, "vehicle state of health", lambda: good(self._full().soh), operator, expected, retry_for)
 
     @keyword("vehicle", "getter")
     def get_vehicle_power(
-        self, operator: Comparison | None = None, expected: Power | None = None, retry_for: Duration = NO_TIME
+        self, operator: Comparison | None = None, expected: Power = NO_POWER, retry_for: Duration = NO_TIME
     ) -> Power:
         """Pack voltage times pack current by the vehicle's battery management (+ charges)."""
 
@@ -56,7 +56,7 @@ class VehicleKeywords(Component):
     def get_pack_temperature(
         self,
         operator: Comparison | None = None,
-        expected: Temperature | None = None,
+        expected: Temperature = NO_TEMPERATURE,
         *,
         sensor: Sensor = Sensor.HOTTEST,
         retry_for: Duration = NO_TIME,

@@ -45,12 +45,12 @@ def test_no_vehicle_gives_no_asset_values_and_a_silent_one_only_nulls() -> None:
 
 
 def test_every_asset_quantity_of_the_vehicle_is_one_that_the_asset_knows() -> None:
-    filled = {name: 1.0 for name in ASSET_QUANTITIES.values()}
+    filled = dict.fromkeys(ASSET_QUANTITIES.values(), 1.0)
     values = asset_values(vehicle(**filled, t1=20.0, t2=21.0, t3=22.0, t4=23.0))
 
     assert (values["vehicle.pack_temperature_1_c"], values["vehicle.pack_temperature_4_c"]) == (20.0, 23.0)
     with_values = [field for field in build_asset(values, {}) if field.value is not None]
-    assert {quantity for quantity in values} >= {field.source for field in with_values}
+    assert set(values) >= {field.source for field in with_values}
     assert len(with_values) >= len(values) - 2
 
 

@@ -177,6 +177,8 @@ class TestOnARack:
         assert 54.0 <= library.get_vehicle_state_of_charge() <= 56.0
         assert library.get_vehicle_state_of_health() == pytest.approx(97.0, abs=1.0)
         assert 20.0 <= library.get_pack_temperature() <= 24.0
+        with pytest.raises(ConfigError, match="say both how and with what charger power is to be compared"):
+            library.get_charger_power("<")
         readings = library.get_all_readings()
         assert readings["charger.ac_power"].endswith(" W")
 
@@ -242,6 +244,10 @@ class TestOnARack:
             library.announce_grid_order(
                 "early", OrderKind.LOAD_DECREASE, Power(1000.0), starts_in=Duration(60.0), lasts=Duration(60.0)
             )
+        with pytest.raises(ConfigError, match="a session of 0 s has no schedule"):
+            library.start_session(Duration(0.0))
+        with pytest.raises(ConfigError, match="a session of 608400 s is longer than the 604800 s that a baseline may"):
+            library.start_session(Duration.convert("169 h"))
         library.start_session(Duration(600.0), Power(2000.0))
         library.announce_grid_order(
             "one", OrderKind.LOAD_DECREASE, Power(6000.0), starts_in=Duration(60.0), lasts=Duration(120.0)

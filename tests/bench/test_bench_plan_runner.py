@@ -29,10 +29,10 @@ _ENDLESS = """
 A Session Without End
     Open Station
     Plug In Vehicle
-    Start Session    lasts=1000 h
+    Start Session    lasts=100 h
     Set Charger Power    -3 kW    within=20 s
     Set Charger Power    100 W    within=20 s
-    Wait    1000 h
+    Wait    100 h
 
 Never Reached
     Log    nobody sees this
@@ -115,6 +115,8 @@ class TestBeforeAnythingOpens:
             ("Set Chargr Power    5 kW", "plan.robot:6: No keyword with name 'Set Chargr Power' found. Did you mean:"),
             ("Set Charger Power    5", "'5' has no unit; write for example '5000 W' or '5 kW'"),
             ("Set Charger Power    5 kW    within=10", "'10' has no unit; write for example '30 s', '10 min'"),
+            ("Get Meter Power    ac    <=    5", "'5' has no unit; write for example '5000 W' or '5 kW'"),
+            ("Follow Grid Orders    20", "'20' has no unit; write for example '30 s', '10 min' or '1 h 30 min'"),
             ("Set Charger Power", "expected 1 to 3 arguments, got 0"),
             ("Get Meter Power    rf    <    5 kW", "Plane does not have member 'rf'. Available: 'AC' and 'DC'"),
             ("Get Meter Power    ac    ==    5 kW", "'==' that cannot be converted to '<', '<=', '>' or '>='"),
@@ -168,7 +170,7 @@ class TestBeforeAnythingOpens:
     def test_a_runs_folder_that_cannot_be_made_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "runs").write_text("a file is in the way", encoding="utf-8")
         plan = write_plan(tmp_path, "\nOne\n    Log    a\n")
-        with pytest.raises(ConfigError, match="cannot make a folder in .*; choose another with --runs"):
+        with pytest.raises(ConfigError, match=r"cannot make a folder in .*; choose another with --runs"):
             run_plan(plan, runs=tmp_path / "runs")
 
     def test_shipped_plans_are_found_by_name(self) -> None:
@@ -334,8 +336,8 @@ class TestTheWayOut:
     def test_exit_on_failure_of_robot_itself_closes_the_station_of_the_suite(self, tmp_path: Path) -> None:
         plan = write_plan(
             tmp_path,
-            "\nFails\n    Plug In Vehicle\n    Start Session    lasts=1 h\n    Set Charger Power    3 kW    within=20 s\n"
-            "    Fail    on purpose\n\nNext\n    Wait    1 s\n",
+            "\nFails\n    Plug In Vehicle\n    Start Session    lasts=1 h\n"
+            "    Set Charger Power    3 kW    within=20 s\n    Fail    on purpose\n\nNext\n    Wait    1 s\n",
             settings="Suite Setup    Open Station\n",
         )
         robot = [sys.executable, "-m", "robot", "--exitonfailure", "--outputdir", str(tmp_path / "robot")]
@@ -405,8 +407,8 @@ class TestFolders:
 def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
     plan = write_plan(
         tmp_path,
-        "\nOne\n    Open Station\n    Plug In Vehicle\n    Start Session    lasts=4 h\n"
-        "    Set Charger Power    -100 W    within=20 s\n    Wait    4 h\n",
+        "\nOne\n    Open Station\n    Plug In Vehicle\n    Start Session    lasts=90 min\n"
+        "    Set Charger Power    -100 W    within=20 s\n    Wait    90 min\n",
     )
     program = (
         "import sys; from pathlib import Path; from bench.plan_runner import run_plan; "
@@ -424,7 +426,7 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(tmp_path: Pa
     lines = done.stderr.splitlines()
     assert lines[0] == "test 1/1: One"
     assert lines[-1].startswith("test 1/1: PASS after ")
-    told = [line for line in lines if " of 04:00:00 session time, 00:00:" in line and line.endswith(" %")]
+    told = [line for line in lines if " of 01:30:00 session time, 00:00:" in line and line.endswith(" %")]
     assert told, done.stderr
     assert "\r" not in done.stderr
 

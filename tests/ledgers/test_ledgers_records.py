@@ -348,3 +348,36 @@ def test_a_figure_that_is_not_there_is_asked_for_in_vain(bench: Bench) -> None:
     assert energy.figure("van", Plane.DC, Direction.EXPORT).value_wh == 3168.0
     with pytest.raises(RecordError, match="no export energy of 'van' at the ac plane"):
         energy.figure("van", Plane.AC, Direction.EXPORT)
+
+
+def test_nobody_is_named_when_the_analyzer_could_carry_the_same_error_unseen() -> None:
+    """+3 % at AC, and a DC pair too blunt to refuse that the analyzer is 3 % low on both planes."""
+
+    def figure(witness: str, plane: Plane, value_wh: float, u_wh: float) -> EnergyFigure:
+        return EnergyFigure(
+            witness=witness,
+            plane=plane,
+            value_wh=value_wh,
+            expanded_uncertainty_wh=u_wh,
+            coverage_factor=2,
+            contributions={},
+            reason=None,
+        )
+
+    def energy(u_vehicle_wh: float) -> Energy:
+        figures = (
+            figure("charger", Plane.AC, 1030.0, 10.0),
+            figure("meter", Plane.AC, 1000.0, 1.0),
+            figure("meter", Plane.DC, 950.0, 1.0),
+            figure("van", Plane.DC, 950.0, u_vehicle_wh),
+        )
+        return Energy(imported=figures, exported=())
+
+    blunt = reconcile(energy(u_vehicle_wh=30.0))
+    assert blunt.verdict is Agreement.DISAGREE
+    assert blunt.odd_witness is None
+    assert blunt.odd_reason is not None
+    assert "charger or meter" in blunt.odd_reason
+
+    sharp = reconcile(energy(u_vehicle_wh=9.0))  # 3 % of 950 Wh would be 28.5 Wh, and 9 Wh refuse it
+    assert sharp.odd_witness == "charger"

@@ -1,5 +1,8 @@
 """The charger twin: states, allocation, ramp, conversion, meter and the two watchdogs, on simulated time."""
 
+# Tuples of floats are compared with pytest.approx, which mypy does not take for a float.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 import itertools
@@ -179,7 +182,8 @@ def test_the_vehicle_is_named_when_it_is_the_tightest_and_not_when_the_profile_i
     charger = stand.charger
     charger.set_setpoint(9_000.0)
     # At 99 % the pack takes 70 kW x 0.05 / 3 = 1 167 W; with the converter's loss that is 1 275 W of AC power.
-    assert charger.allocation() == Allocation(pytest.approx(1_275.0, abs=3.0), Clamp.VEHICLE)
+    assert charger.allocation().clamped_by is Clamp.VEHICLE
+    assert charger.allocation().power_w == pytest.approx(1_275.0, abs=3.0)
     charger.set_profile(-1_000.0, 1_000.0)
     assert charger.allocation() == Allocation(1_000.0, Clamp.PROFILE)
     assert charger.charge_limit_w == pytest.approx(1_275.0, abs=3.0)
@@ -434,7 +438,7 @@ def test_a_watchdog_stands_above_a_commanding_profile() -> None:
 
 
 def course(stand: Stand) -> list[tuple[float, ...]]:
-    seen = []
+    seen: list[tuple[float, ...]] = []
     for setpoint_w, _ in itertools.product((3_000.0, -3_000.0, 0.0), range(20)):
         stand.charger.set_setpoint(setpoint_w)
         stand.step(1)

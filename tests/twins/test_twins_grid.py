@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from twins.grid import LowVoltageGrid
@@ -44,11 +46,11 @@ def test_one_seed_gives_one_feeder_and_another_seed_another() -> None:
 
 def test_frequency_wanders_alike_whatever_the_step() -> None:
     def spread(step_s: float, steps: int) -> float:
-        feeder, seen = grid(), []
+        feeder, seen = grid(), list[float]()
         for number in range(1, steps + 1):
             feeder.step(0.0, step_s, step_s * number)
             seen.append(feeder.frequency_hz - 50.0)
-        return float(sum(value * value for value in seen) / len(seen)) ** 0.5
+        return math.sqrt(sum(value * value for value in seen) / len(seen))
 
     assert spread(1.0, 20_000) == pytest.approx(0.012, rel=0.15)
     assert spread(60.0, 4_000) == pytest.approx(0.012, rel=0.15)

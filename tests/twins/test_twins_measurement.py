@@ -1,5 +1,8 @@
 """How a witness sees a true value: inside its data sheet while healthy, and wrong in the planted way when not."""
 
+# Tuples of floats are compared with pytest.approx, which mypy does not take for a float.
+# mypy: disable-error-code="comparison-overlap"
+
 from __future__ import annotations
 
 import random

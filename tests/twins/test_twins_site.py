@@ -69,7 +69,7 @@ def test_a_round_trip_gives_back_less_than_it_took() -> None:
 
 
 def course(site: Site, clock: SteppedClock) -> list[tuple[float, ...]]:
-    seen = []
+    seen: list[tuple[float, ...]] = []
     for setpoint_w in (5_000.0, -5_000.0, 0.0):
         site.charger.set_setpoint(setpoint_w)
         run(site, clock, 20)
