@@ -114,6 +114,7 @@ class Cycle(ABC):
         self._events: list[Event] = []
         self._index = 0
         self._safe_state_due = False
+        self._waited_for_silent = False
         self._closed = False
         self.snapshot = Snapshot()
         self.last_full_vehicle: VehicleReadings | None = None
@@ -192,10 +193,13 @@ class Cycle(ABC):
         """Bring the charger to its safe state and record until it is there; used on every way out.
 
         A charger that does not answer is given `silent_s` (its own watchdog and ramp) instead of `timeout_s`: nobody
-        can see it come down.
+        can see it come down. It gets that time once, however often the way out asks.
         """
         if not self._safe_state() and silent_s is not None:
+            if self._waited_for_silent:
+                return
             timeout_s = min(timeout_s, silent_s)
+            self._waited_for_silent = True
         began_s = self.now_s
         while self.now_s < began_s + timeout_s:
             self._pass_one_cycle()
@@ -300,6 +304,8 @@ class Cycle(ABC):
             self._devices.charger.safe_state()
         except DeviceCallError as error:
             self.note("safe_state_unconfirmed", {"sentence": str(error)}, source=self._devices.charger_name)
+            if isinstance(error, LinkTimeout):
+                self._charge_timeout(error)
             return False
         return True
 
@@ -421,6 +427,8 @@ class SteppedCycle(Cycle):
                 self.snapshot.charger = self._read_charger()
                 readings += self.snapshot.charger.readings()
             except DeviceCallError as error:
+                if isinstance(error, LinkTimeout):
+                    self._charge_timeout(error)
                 self._take_up(self._charger_lost(error), started_s)
         ended_s = time.perf_counter()
         spent_s["charger"] += ended_s - started_s

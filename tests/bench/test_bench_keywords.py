@@ -46,7 +46,8 @@ from reports.run import Run
     ],
 )
 def test_words_of_a_plan_become_quantities_in_the_base_unit(kind: type[Power], words: str, value: float) -> None:
-    assert kind.convert(words) == pytest.approx(value)
+    assert float(kind.convert(words)) == pytest.approx(value)
+    assert kind.convert(words).is_given
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,18 @@ def test_a_wrong_word_is_refused_in_one_sentence_with_the_right_ones(
 
 @given(st.floats(min_value=-1e6, max_value=1e6).map(lambda value: round(value, 3)))
 def test_what_a_getter_prints_can_be_given_to_a_keyword(watts: float) -> None:
-    assert math.isclose(Power.convert(str(Power(watts))), watts, rel_tol=1e-9, abs_tol=1e-9)
+    assert math.isclose(float(Power.convert(str(Power(watts)))), watts, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def test_quantities_compare_with_numbers_and_their_own_kind_only() -> None:
+    assert Power(-4750.0) < 0
+    assert Power(5000.0) >= Power.convert("5 kW")
+    assert Power(5000.0) == 5000
+    assert Power(5000.0) != Energy(5000.0)
+    with pytest.raises(TypeError):
+        assert Power(1.0) < Energy(2.0)  # type: ignore[operator]  # the error is under test
+    assert f"{Power(-4749.996):.6g}" == "-4750 W"
+    assert str(Duration.not_given()) == "not given"
 
 
 def test_each_keyword_has_tags_a_docstring_and_a_type_for_each_argument() -> None:
@@ -175,7 +187,7 @@ class TestOnARack:
         cycle = library.bench.opened.cycle
         library.every_device_should_answer()
         assert 54.0 <= library.get_vehicle_state_of_charge() <= 56.0
-        assert library.get_vehicle_state_of_health() == pytest.approx(97.0, abs=1.0)
+        assert float(library.get_vehicle_state_of_health()) == pytest.approx(97.0, abs=1.0)
         assert 20.0 <= library.get_pack_temperature() <= 24.0
         with pytest.raises(ConfigError, match="say both how and with what charger power is to be compared"):
             library.get_charger_power("<")
@@ -191,7 +203,7 @@ class TestOnARack:
         accepted = library.set_charger_power(Power.convert("-5 kW"), Duration.convert("20 s"))
         assert accepted == -5000.0
         library.set_point_should_be_clamped_by(ClampedBy.NOBODY)
-        assert library.get_charger_power("<", Power(-4750.0)) == pytest.approx(-5000.0, abs=150.0)
+        assert float(library.get_charger_power("<", Power(-4750.0))) == pytest.approx(-5000.0, abs=150.0)
         assert library.get_meter_power(Plane.AC, "<=", Power(-4750.0)) < 0.0
         assert library.get_meter_power(Plane.DC) < library.get_meter_power(Plane.AC), "the van gives the losses, too"
 
@@ -203,8 +215,8 @@ class TestOnARack:
         before_s = cycle.now_s
         library.wait(Duration.convert("6 min"))
         assert cycle.now_s - before_s == pytest.approx(360.0)
-        assert library.get_meter_energy(Plane.AC, Direction.EXPORT) == pytest.approx(5000.0 * 0.1, rel=0.1)
-        assert library.get_charger_energy(Direction.EXPORT) == pytest.approx(5000.0 * 0.1, rel=0.1)
+        assert float(library.get_meter_energy(Plane.AC, Direction.EXPORT)) == pytest.approx(5000.0 * 0.1, rel=0.1)
+        assert float(library.get_charger_energy(Direction.EXPORT)) == pytest.approx(5000.0 * 0.1, rel=0.1)
         assert library.get_meter_energy(Plane.AC, Direction.IMPORT) < 10.0
 
         library.set_point_should_be_refused(Power.convert("12 kW"), ClampedBy.LIMIT)
@@ -270,16 +282,16 @@ class TestOnARack:
             assert complaint in str(caught.value)
 
         library.follow_grid_orders(Duration(50.0))
-        assert library.get_charger_power() == pytest.approx(2000.0, abs=100.0)
+        assert float(library.get_charger_power()) == pytest.approx(2000.0, abs=100.0)
         library.follow_grid_orders(Duration(60.0))
-        assert library.get_charger_power() == pytest.approx(-4000.0, abs=100.0)
+        assert float(library.get_charger_power()) == pytest.approx(-4000.0, abs=100.0)
         library.set_charger_power(Power(-1000.0), Duration(20.0))  # by hand, off the schedule
         library.follow_grid_orders(Duration(30.0))
-        assert library.get_charger_power() == pytest.approx(-4000.0, abs=100.0)
+        assert float(library.get_charger_power()) == pytest.approx(-4000.0, abs=100.0)
         with pytest.raises(ConfigError, match="energy is being transferred; say 'Stop Session' before"):
             library.unplug_vehicle()
         library.follow_grid_orders()
-        assert library.get_charger_power() == pytest.approx(2000.0, abs=100.0)
+        assert float(library.get_charger_power()) == pytest.approx(2000.0, abs=100.0)
         library.stop_session()
         library.unplug_vehicle()
         with pytest.raises(ConfigError, match="the session is not certified yet; say 'Certify Session' first"):

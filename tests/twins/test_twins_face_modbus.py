@@ -368,8 +368,10 @@ def test_a_set_point_waits_for_its_enable_and_goes_with_it(bench: FaceBench) -> 
     assert bench.write(WSET_ENA, 1) == 0
     bench.step(5)
     assert bench.charger.ac_power_w == -3000.0
-    assert bench.write(WSET_ENA, 1) == 0  # again: nothing changes
     assert bench.read(WSET, 2).hex() == "00000bb8"
+    assert bench.write(WSET, 0, 2000) == 0
+    assert bench.write(WSET_ENA, 1) == 0  # again: the set-point that waited does not come back
+    assert bench.read(WSET, 2).hex() == "000007d0"
     assert bench.write(WSET_ENA, 0) == 0
     bench.step(5)
     assert bench.charger.ac_power_w == 0.0
