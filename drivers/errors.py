@@ -19,6 +19,8 @@ Errors of a device carry `device` (its name in the station file), `sent` (what w
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class BenchError(Exception):
     """Root of everything that the bench raises on purpose."""
@@ -45,14 +47,25 @@ class DeviceCallError(BenchError):
         self.sent = sent
         self.waited_s = waited_s
         self.last_bytes = last_bytes
-        text = f"{device}: {message}"
-        if waited_s is not None:
-            text += f" within {waited_s:g} s"
-        if sent:
-            text += f", after sending {sent!r}"
-        if last_bytes:
-            text += f"; last bytes {last_bytes[-32:]!r}"
-        super().__init__(text)
+        super().__init__(self._sentence())
+
+    def of_device(self, device: str) -> Self:
+        """The same error under the name that the station file gives the device, for a link that knows another one."""
+        renamed = type(self).__new__(type(self))
+        renamed.__dict__.update(self.__dict__)
+        renamed.device = device
+        renamed.args = (renamed._sentence(),)  # noqa: SLF001  # another of its own class
+        return renamed
+
+    def _sentence(self) -> str:
+        text = f"{self.device}: {self.message}"
+        if self.waited_s is not None:
+            text += f" within {self.waited_s:g} s"
+        if self.sent:
+            text += f", after sending {self.sent!r}"
+        if self.last_bytes:
+            text += f"; last bytes {self.last_bytes[-32:]!r}"
+        return text
 
 
 class LinkError(DeviceCallError):

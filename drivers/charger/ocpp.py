@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from types import TracebackType
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, Field
 
 from drivers.clock import SessionClock
-from drivers.errors import BenchError, ConfigError, DeviceError, LimitError, LinkTimeout, NotOpenError
+from drivers.errors import BenchError, ConfigError, DeviceCallError, DeviceError, LimitError, LinkTimeout, NotOpenError
 from drivers.ocpp.link import ChargePointLink, ChargePointState, MeterValues, Transaction
 from drivers.ocpp.payload import Json, Payload, integer, member, members, number, stamp, text
 from drivers.readings import Quality, Reading, missing
@@ -92,7 +93,7 @@ class OcppCharger:
         self._former_command = ""
 
     def __enter__(self) -> Self:
-        self._link.wait_for(
+        self._wait_for(
             lambda state: state.connected and state.boot is not None, self._config.connect_s, "BootNotification"
         )
         self._is_open = True
@@ -131,6 +132,7 @@ class OcppCharger:
 
     def capabilities(self) -> ChargerCapabilities:
         """Ratings from the station file; the watchdog is a charging profile that runs out."""
+        self._require_open("capabilities")
         config = self._config
         return ChargerCapabilities(
             config.max_charge_w, config.max_discharge_w, WatchdogKind.PROFILE, config.max_watchdog_s
@@ -190,7 +192,7 @@ class OcppCharger:
         self._require_accepted(answer, "RemoteStartTransaction")
         self._setpoint_w = 0.0
         self._renew_at_s = math.inf
-        self._link.wait_for(
+        self._wait_for(
             lambda state: state.running_transaction(config.connector) is not None, config.start_s, "StartTransaction"
         )
 
@@ -204,7 +206,7 @@ class OcppCharger:
         self._setpoint_w = 0.0
         answer = self._call("RemoteStopTransaction", {"transactionId": transaction.transaction_id})
         self._require_accepted(answer, "RemoteStopTransaction")
-        self._link.wait_for(
+        self._wait_for(
             lambda state: state.running_transaction(self._config.connector) is None,
             self._config.start_s,
             "StopTransaction",
@@ -363,7 +365,16 @@ class OcppCharger:
         return self._link.state().running_transaction(self._config.connector)
 
     def _call(self, action: str, payload: Payload) -> Payload:
-        return self._link.call(action, payload, self._config.reply_s)
+        try:
+            return self._link.call(action, payload, self._config.reply_s)
+        except DeviceCallError as error:
+            raise error.of_device(self._device) from error
+
+    def _wait_for(self, condition: Callable[[ChargePointState], bool], timeout_s: float, what: str) -> ChargePointState:
+        try:
+            return self._link.wait_for(condition, timeout_s, what)
+        except DeviceCallError as error:
+            raise error.of_device(self._device) from error
 
     def _require_accepted(self, answer: Payload, asked: str) -> None:
         status = text(answer, "status")
@@ -383,7 +394,7 @@ class OcppCharger:
         if text(answer, "status") != "Accepted":
             return self._link.state()
         try:
-            return self._link.wait_for(
+            return self._wait_for(
                 lambda state: connector in state.meter_values and state.meter_values[connector].sequence > seen,
                 self._config.reply_s,
                 "MeterValues",

@@ -278,7 +278,7 @@ def test_a_charge_point_that_never_comes_is_a_time_out() -> None:
     with (
         ServiceLoop() as loop,
         CentralSystem(loop, clock=clock) as csms,
-        pytest.raises(LinkTimeout, match=r"CP1: no BootNotification within 0\.1 s"),
+        pytest.raises(LinkTimeout, match=r"charger: no BootNotification within 0\.1 s"),
         OcppCharger(OcppChargerConfig(connect_s=0.1), csms.link("CP1"), clock, device="charger"),
     ):
         pass
