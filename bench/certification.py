@@ -421,6 +421,9 @@ def _judge_session(done: Certified, record: UsageRecord) -> None:
         done.fail(f"the witnesses disagree; {named}{record.reconciliation.odd_reason}")
     if record.reconciliation.verdict is Agreement.NOT_JUDGED:
         _judge_unjudged(done, record)
+    figures = (*record.energy.imported, *record.energy.exported)
+    silent = dict.fromkeys(figure.witness for figure in figures if "silence" in figure.contributions)
+    done.reasons += [f"{name} was silent at an end of the session, so its figures are less certain" for name in silent]
     for order in record.session.orders:
         if order.delivered_power_w is None:
             done.fail(f"order {order.order_id} was not delivered: {order.reason}")

@@ -7,6 +7,7 @@ sentence on standard error; `--json` prints one JSON object on standard output a
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -41,6 +42,9 @@ EnergiseOption = Annotated[
 def main() -> NoReturn:
     """Run the command line; console script `v2gbench` and `python -m v2gbench`."""
     signal.signal(signal.SIGTERM, _terminated)
+    logging.getLogger("pymodbus").addHandler(
+        logging.NullHandler()
+    )  # what it has to say, the driver says in one sentence
     from drivers.errors import BenchError, InterlockTripped
     from ledgers.errors import LedgerError
     from reports.errors import ReportError

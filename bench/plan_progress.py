@@ -65,7 +65,6 @@ class PlanProgress:
         self._expected = expected
         self._output = output
         self._test = 0
-        self._name = ""
         self._began_s = time.monotonic()
         self._drawn_s = self._began_s
         self._before_s = 0.0  # session time of the stations that are closed already
@@ -106,7 +105,6 @@ class PlanProgress:
     def test_begins(self, name: str) -> None:
         """Say which test begins."""
         self._test += 1
-        self._name = name
         self._line(f"test {self._test}/{self._tests}: {name}")
 
     def test_ends(self, outcome: PlanTest) -> None:
@@ -133,9 +131,7 @@ class PlanProgress:
             self._line(f"  {text}")
             return
         done = (self._before_s + now_s) / self._expected.session_s if self._expected.session_s else 0.0
-        self._bar.update(
-            self._task, description=f"test {self._test}/{self._tests} {self._name}", completed=min(done, 1.0), now=text
-        )
+        self._bar.update(self._task, description=f"test {self._test}/{self._tests}", completed=min(done, 1.0), now=text)
         self._bar.refresh()
 
     def closed(self, run: StationRun) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import select
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -27,6 +28,7 @@ from pydantic import BaseModel, Field, field_validator
 from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusException, ModbusIOException
 from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.register_message import ReadHoldingRegistersResponse, WriteMultipleRegistersResponse
 
 from drivers.charger.profile import ChargerProfile, Point, load_profile
 from drivers.clock import SessionClock
@@ -55,6 +57,7 @@ _EXCEPTIONS = {  # Modbus application protocol 1.1b3, section 7
 }
 _THROTTLE_SCHEDULED, _THROTTLE_DERATED, _THROTTLE_MAX_W = 1 << 11, 1 << 14, 1 << 0  # SunSpec 701 ThrotSrc
 _MAX_REVERT_S = 600.0
+_RECEIVE_BYTES = 4096
 _RESTING_STATES = {  # SunSpec 701 InvSt, while no session runs
     0: ChargerState.UNAVAILABLE,
     1: ChargerState.AVAILABLE,
@@ -97,11 +100,33 @@ class _Field:
     source: str
 
 
+class _ReadAnswer(ReadHoldingRegistersResponse):
+    """Decodes all registers at once; pymodbus takes them one by one, and prints every answer for a debug line."""
+
+    def decode(self, data: bytes) -> None:
+        size = data[0]
+        if size >= len(data) or size % 2:
+            raise ModbusIOException(f"{size} bytes announced, {len(data) - 1} came", function_code=self.function_code)
+        self.registers = list(struct.unpack_from(f">{size // 2}H", data, 1))
+
+    def __str__(self) -> str:
+        return "registers"
+
+
+class _WriteAnswer(WriteMultipleRegistersResponse):
+    """Prints itself cheaply, likewise."""
+
+    def __str__(self) -> str:
+        return "confirmation"
+
+
 class _Client(ModbusTcpClient):
     """pymodbus's client that tells what went over its socket, once, and what came since the last request."""
 
     def __init__(self, host: str, port: int, timeout_s: float, trace: WireTrace) -> None:
         super().__init__(host, port=port, timeout=timeout_s, retries=0, reconnect_delay=0)
+        for answer in (_ReadAnswer, _WriteAnswer):
+            self.register(answer)
         self._trace = trace
         self.request_id = b""
         self.received = b""
@@ -112,10 +137,19 @@ class _Client(ModbusTcpClient):
         return int(super().send(request, addr))
 
     def recv(self, size: int | None) -> bytes:
-        data = super().recv(size)
-        if data:
-            self.received += data
-            self._trace("<", data)
+        # One blocking receive under the socket's own time-out: pymodbus's select and clock reads cost as much again.
+        socket = self.socket
+        if socket is None:
+            raise ConnectionException("the socket is closed")
+        try:
+            data: bytes = socket.recv(size or _RECEIVE_BYTES)
+        except TimeoutError:
+            return b""
+        if not data:
+            self.close()  # type: ignore[no-untyped-call]  # pymodbus leaves it so
+            raise ConnectionException("the charger closed the link")
+        self.received += data
+        self._trace("<", data)
         return data
 
     def throw_away(self) -> None:

@@ -81,14 +81,15 @@ def test_money_moved_after_the_record_stood_in_the_ledger_and_balances_add_up(fi
 def test_what_was_paid_is_what_the_charger_metered_at_the_tariffs_prices(finished: CertifiedRun) -> None:
     assert finished.certified.record is not None
     energy = finished.certified.record.record.energy
-    lines = {line["kind"]: line for line in finished.certified.settlement["lines"]}  # type: ignore[index, union-attr, call-overload]  # JSON
+    settlement: Any = finished.certified.settlement
+    lines = {line["kind"]: line for line in settlement["lines"]}
+    wh_per_unit = {"Wh": 1.0, "kWh": 1e3, "MWh": 1e6}
     for kind, direction in (("import_energy", Direction.IMPORT), ("v2g_energy", Direction.EXPORT)):
         value_wh = energy.figure("charger", Plane.AC, direction).value_wh
         assert value_wh is not None
         assert value_wh > 50.0
-        assert float(lines[kind]["quantity"]) * {"Wh": 1, "kWh": 1e3, "MWh": 1e6}[
-            lines[kind]["quantity_unit"]
-        ] == pytest.approx(value_wh, abs=0.5)
+        paid_wh = float(lines[kind]["quantity"]) * wh_per_unit[lines[kind]["quantity_unit"]]
+        assert paid_wh == pytest.approx(value_wh, abs=0.5)
 
 
 def test_orders_say_what_was_asked_and_what_the_analyzer_saw(finished: CertifiedRun) -> None:
@@ -101,7 +102,7 @@ def test_orders_say_what_was_asked_and_what_the_analyzer_saw(finished: Certified
     # 100 s and 75 s, less the first 15 s in which an order may come in
     assert down.delivered_energy_wh == pytest.approx(-7000.0 * 85 / 3600, rel=0.02)
     assert up.delivered_energy_wh == pytest.approx(8000.0 * 60 / 3600, rel=0.02)
-    assert down.begin == "2026-01-15T08:00:27.000Z" or down.begin < up.begin
+    assert down.begin < down.end < up.begin < up.end
 
 
 def test_an_asset_field_without_a_source_is_null_with_its_reason(finished: CertifiedRun) -> None:
@@ -353,6 +354,24 @@ def test_a_run_signed_with_the_keys_of_another_seed_is_intact_and_fails_under_tr
 # Changed bytes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def certificate_read_once(finished: CertifiedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While files change and the certificate does not, its own checks (a pure function of its bytes) run once."""
+    import ledgers.verify
+
+    check, whole = ledgers.verify._certificate, (finished.folder / "certificate.json").read_bytes()
+    first = ledgers.verify._Run()
+    answer = check(first, whole)
+
+    def once(run: Any, data: bytes) -> Any:
+        if data != whole:
+            return check(run, data)
+        run.checks += first.checks
+        return answer
+
+    monkeypatch.setattr(ledgers.verify, "_certificate", once)
+
+
 def changes_found(finished: CertifiedRun, step: int, start: int) -> int:
     """Change every `step`-th byte of the certificate and of all files it names in three ways; how many were tried."""
     folder = finished.folder
@@ -389,6 +408,6 @@ def test_a_sample_of_changed_bytes_of_a_real_certificate_is_found(finished: Cert
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("certificate_read_once")
 def test_every_changed_byte_of_a_real_certificate_and_its_files_is_found(finished: CertifiedRun) -> None:
     assert changes_found(finished, step=1, start=0) > 50_000

@@ -250,7 +250,7 @@ class SickLink:
         return data
 
 
-PLAN = SessionPlan(name="sick", duration_s=75, baseline_w=3000.0)
+PLAN = SessionPlan(name="sick", duration_s=60, baseline_w=3000.0)
 FACES = {"charger": ("charger", "modbus"), "van": ("van", "elm327"), "meter": ("analyzer", "scpi")}
 
 
@@ -290,16 +290,26 @@ def sick_session(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("illness", ["silent", "garbled", "slow", "cut"])
-@pytest.mark.parametrize("device", FACES)
+@pytest.mark.parametrize(
+    ("device", "illness"),
+    [
+        ("charger", "silent"),
+        ("charger", "garbled"),
+        ("charger", "cut"),
+        ("van", "slow"),
+        ("van", "garbled"),
+        ("meter", "garbled"),
+        ("meter", "cut"),
+    ],
+)
 def test_a_sick_link_trips_or_is_told_in_bounded_time_and_the_record_is_whole(
     emulated: Change, monkeypatch: pytest.MonkeyPatch, device: str, illness: str
 ) -> None:
-    station = emulated({f"devices.{device}.reply_s": 0.3, "devices.van.poll_s": 5.0})
+    station = emulated({f"devices.{device}.reply_s": 0.2, "devices.van.poll_s": 5.0})
     run, took_s = sick_session(station, device, illness, monkeypatch)
 
     assert took_s < 60.0
-    assert run.certified.verdict == "FAIL"
+    assert run.certified.verdict == "FAIL" or device == "meter"
     assert run.certified.certificate is not None
     assert verify_certificate(run.certified.certificate, run.certified.trust).ok
     with Run.open(run.folder) as recorded:
@@ -316,6 +326,8 @@ def test_a_sick_link_trips_or_is_told_in_bounded_time_and_the_record_is_whole(
             assert abs(recorded.series("charger.ac_power").value[-1]) < 200.0
         if device == "meter":
             assert recorded.verdict == "completed"  # it guards nothing that the charger does not tell as well
+            reason = "meter was silent at an end of the session, so its figures are less certain"
+            assert reason in run.certified.reasons
         cycles = recorded.cycles()
         assert list(cycles[:, 0]) == list(range(len(cycles)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from bench.assets import asset
+from bench.init import init_station
 from bench.plan_execution import Call
 from bench.plan_progress import Forecast, forecast
 from bench.plan_runner import PlanResult, find_plan, run_plan
@@ -429,6 +431,77 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(tmp_path: Pa
     told = [line for line in lines if " of 01:30:00 session time, 00:00:" in line and line.endswith(" %")]
     assert told, done.stderr
     assert "\r" not in done.stderr
+
+
+def _answer_yes(process: subprocess.Popen[str], terminal: int, times: int) -> str:
+    """Say yes at the terminal to each question on the error stream; returns all that was written there."""
+    assert process.stderr is not None
+    told = ""
+    for asked in range(1, times + 1):
+        while told.count("[yes/no] ") < asked:
+            letter = process.stderr.read(1)
+            assert letter, told
+            told += letter
+        os.write(terminal, b"yes\n")
+    return told
+
+
+@pytest.mark.wire
+@pytest.mark.slow
+def test_on_the_wall_clock_a_plan_runs_against_twins_of_another_process_as_on_metal(tmp_path: Path) -> None:
+    twins = subprocess.Popen(
+        [sys.executable, "-m", "v2gbench", "twin", "site", "--plugged", "--json", "--seconds", "100"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    master, slave = pty.openpty()
+    try:
+        assert twins.stdout is not None
+        faces = {face["face"]: face["address"] for face in json.loads(twins.stdout.readline())["faces"]}
+        (tmp_path / "station.yaml").write_text(
+            "schema: v2gbench.station/1.0\nname: other-process\nclock: wall\ndevices:\n"
+            "  charger: {role: charger, driver: modbus, profile: sunspec_der, watchdog_s: 10, "
+            f"at: '{faces['modbus']}'}}\n"
+            f"  van: {{role: vehicle, driver: elm327, at: '{faces['elm327']}', poll_s: 2}}\n"
+            f"  meter: {{role: power_meter, driver: yokogawa_wt, at: '{faces['scpi']}'}}\n"
+            "limits: {power_w: {min: -10500, max: 10500}, soc_percent: {min: 10, max: 97}}\n"
+            "ledger: {kind: embedded}\nsettlement: {kind: embedded, tariff: tariffs/example.yaml}\n"
+            "keys: {folder: keys}\nruns: runs\n",
+            encoding="utf-8",
+        )
+        init_station(tmp_path)
+        plan = write_plan(
+            tmp_path,
+            "\nTwenty Seconds\n    Open Station\n    Plug In Vehicle\n    Start Session    lasts=1 min\n"
+            "    Set Charger Power    -5 kW    within=15 s\n    Wait    12 s\n"
+            "    Get Meter Power    ac    <=    -4.75 kW    retry_for=5 s\n    Get Vehicle Power    <    -4.75 kW\n"
+            "    Stop Session\n    Unplug Vehicle\n    Certify Session\n    Witnesses Should Agree\n",
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "v2gbench", "run", str(plan), "--station", "station.yaml", "--json"],
+            stdin=slave,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        questions = _answer_yes(process, master, 3)
+        output, complaints = process.communicate(timeout=_COMMAND_TIMEOUT_S)
+    finally:
+        os.close(master)
+        os.close(slave)
+        twins.terminate()
+        twins.communicate(timeout=20.0)
+    assert process.returncode == 0, output + complaints
+    assert "Real power may flow through charger, van, meter." in questions
+    assert "Please plug the vehicle in" in questions
+    document = json.loads(output)
+    assert document["simulated_s"] > 15.0
+    run = only_run(tmp_path / "runs")
+    assert manifest_of(run)["material"] == "measured"
+    session = document["runs"][0]["session"]
+    assert verify_certificate(Path(session["certificate"]), Path(session["trust"])).ok
 
 
 def test_a_result_knows_its_verdict_in_words(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def charger(power_w: float, mono_s: float = 0.0, quality: Quality = Quality.GOOD
     names = [name for name in ChargerReadings.__dataclass_fields__ if name not in {"state", "faults", "ac_power"}]
     rest = {name: missing("1", mono_s, mono_s, f"charger.{name}") for name in names}
     power = Reading(power_w, "W", mono_s, mono_s, "charger.ac_power", quality)
-    return ChargerReadings(state=ChargerState.CHARGING, ac_power=power, **rest)
+    return ChargerReadings(state=ChargerState.CHARGING, ac_power=power, **rest)  # type: ignore[arg-type]  # by name
 
 
 def meter(power_w: float, mono_s: float = 0.0) -> PowerMeterReadings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -467,14 +466,15 @@ def test_of_300_healthy_sessions_at_least_90_percent_agree_in_every_pair(
         sources, window = healthy(rng)
         with recorded(tmp_path, sources) as run:
             result = reconcile(energies(run, SHEETS, window), time_lags(run, SHEETS, window))
-        for pair, kind in itertools.chain(
-            ((pair, f"{pair.plane.value} {pair.direction.value}") for pair in result.pairs),
-            ((pair, f"{pair.plane.value} lag") for pair in result.traces),
-        ):
-            if pair.verdict is not Agreement.NOT_JUDGED:
-                agreed.setdefault((kind, f"{pair.a}/{pair.b}"), []).append(pair.verdict is Agreement.AGREE)
+        found = [
+            *((f"{p.plane.value} {p.direction.value}", p.a, p.b, p.verdict) for p in result.pairs),
+            *((f"{t.plane.value} lag", t.a, t.b, t.verdict) for t in result.traces),
+        ]
+        for kind, a, b, verdict in found:
+            if verdict is not Agreement.NOT_JUDGED:
+                agreed.setdefault((kind, f"{a}/{b}"), []).append(verdict is Agreement.AGREE)
         whole.append(result.verdict is Agreement.AGREE)
-    shares = {" ".join(key): sum(found) / len(found) for key, found in agreed.items()}
+    shares = {" ".join(key): sum(each) / len(each) for key, each in agreed.items()}
     print(f"agreeing: {shares}; sessions without any disagreement: {sum(whole) / len(whole):.3f}")  # with -s or -rP
 
     assert len(shares) == 6
