@@ -210,7 +210,7 @@ def run(
     from bench.plan_runner import run_plan
 
     result = run_plan(
-        plan, station=station, runs=runs, energise=energise, answers=answers, live=not as_json and sys.stdout.isatty()
+        plan, station=station, runs=runs, energise=energise, answers=answers, live=not as_json
     )
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
     raise typer.Exit(result.exit_code)

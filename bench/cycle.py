@@ -255,6 +255,11 @@ class Cycle(ABC):
                 self._applied_w = self._wanted_w
                 if not self._result.accepted:
                     self._say_who_clamped(self._result)
+        except LimitError as error:
+            # Beyond the charger's own rating: nothing was sent, the former set-point stays.
+            self._wanted_w = self._applied_w
+            for request in requests:
+                request.error = request.error or error
         except DeviceCallError as error:
             self._take_up(self._charger_lost(error), started_s)
         finally:

@@ -459,8 +459,8 @@ class Run:
             raise RunError(f"{path} cannot be opened: {error}") from error
         run = cls(folder, manifest, database)
         try:
-            database.execute("SELECT count(*) FROM cycles, sources, qualities, set_points, events LIMIT 1").fetchone()
-            database.execute("SELECT * FROM readings LIMIT 1").fetchone()
+            for table in ("cycles", "sources", "qualities", "set_points", "events", "readings"):
+                database.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()  # noqa: S608  # fixed names
         except sqlite3.Error as error:
             database.close()
             raise RunError(

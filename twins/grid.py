@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 
+from twins.measurement import normal_draws
+
 
 class LowVoltageGrid:
     """Voltage and frequency at the charger's terminals.
@@ -27,7 +29,7 @@ class LowVoltageGrid:
         self._nominal_hz = nominal_frequency_hz
         self._resistance_ohm = resistance_ohm
         self._phase = rng.uniform(0.0, math.tau)
-        self._random = rng
+        self._noise = normal_draws(rng)
         self._frequency_deviation_hz = 0.0
         self.voltage_v = nominal_voltage_v
         self.frequency_hz = nominal_frequency_hz
@@ -37,7 +39,6 @@ class LowVoltageGrid:
         drift_v = 1.5 * math.sin(math.tau * now_s / 1800.0 + self._phase)
         self.voltage_v = self._nominal_v + drift_v - self._resistance_ohm * drawn_w / (3.0 * self._nominal_v)
         decay = math.exp(-dt_s / 30.0)
-        self._frequency_deviation_hz = self._frequency_deviation_hz * decay + self._random.gauss(
-            0.0, 0.012 * math.sqrt(1.0 - decay * decay)
-        )
+        spread_hz = 0.012 * math.sqrt(1.0 - decay * decay)
+        self._frequency_deviation_hz = self._frequency_deviation_hz * decay + spread_hz * self._noise()
         self.frequency_hz = self._nominal_hz + self._frequency_deviation_hz

@@ -45,6 +45,18 @@ def test_a_set_point_outside_the_station_limits_is_refused_before_it_is_sent(emu
         assert run.set_points() == ()
 
 
+def test_a_set_point_beyond_the_chargers_rating_is_refused_and_the_cycle_goes_on(emulated: Change) -> None:
+    station = emulated({"limits.power_w": {"min": -20_000, "max": 20_000}})
+    with Rack.open(station, plan="rating") as rack:
+        started(rack)
+        rack.cycle.set_power(3000.0)
+        with pytest.raises(LimitError, match=r"12000 W is outside the charger's rating"):
+            rack.cycle.set_power(12_000.0)
+        rack.cycle.wait(10.0)
+        assert rack.cycle.snapshot.charger is not None
+        assert rack.cycle.snapshot.charger.ac_power.value == pytest.approx(3000.0, rel=0.05)
+
+
 def test_a_limit_that_trips_brings_zero_watts_within_the_cycle_and_ends_the_session(emulated: Change) -> None:
     station = emulated({"limits.soc_percent": {"min": 10.0, "max": 55.2}})
     with Rack.open(station, plan="trip") as rack:

@@ -32,19 +32,25 @@ SAME = (
 )
 
 
-def demo(runs: Path, station: Path, **environment: str) -> dict[str, bytes]:
-    """The files of a five-minute demo in a process of its own."""
-    done = subprocess.run(
+def demo(runs: Path, station: Path, **environment: str) -> subprocess.Popen[str]:
+    """A five-minute demo in a process of its own."""
+    return subprocess.Popen(
         [sys.executable, "-m", "v2gbench", "demo", "--minutes", "5", "--json", "--runs", runs, "--station", station],
         env={**os.environ, **environment},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=100.0,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
-    folder = Path(summary["run"])
+
+
+def files_of(process: subprocess.Popen[str]) -> dict[str, bytes]:
+    with process:
+        try:
+            out, err = process.communicate(timeout=100.0)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    folder = Path(json.loads(out)["run"])
     export = json.loads((folder / "manifest.json").read_text())["export_sha256"]
     return {**{name: (folder / name).read_bytes() for name in SAME}, "export": export.encode()}
 
@@ -58,9 +64,12 @@ def test_two_processes_of_one_seed_agree_to_the_byte_and_another_seed_does_not(t
         text.replace("seed: 7 ", "seed: 8 ").replace("tariffs/example.yaml", str(asset("tariffs/example.yaml")))
     )
 
-    one = demo(tmp_path, shipped, PYTHONHASHSEED="1", TZ="Pacific/Auckland", LC_ALL="C")
-    two = demo(tmp_path, shipped, PYTHONHASHSEED="4242", TZ="America/St_Johns", LC_ALL="C.UTF-8")
-    three = demo(tmp_path, other, PYTHONHASHSEED="1", TZ="Pacific/Auckland", LC_ALL="C")
+    processes = [
+        demo(tmp_path, shipped, PYTHONHASHSEED="1", TZ="Pacific/Auckland", LC_ALL="C"),
+        demo(tmp_path, shipped, PYTHONHASHSEED="4242", TZ="America/St_Johns", LC_ALL="C.UTF-8"),
+        demo(tmp_path, other, PYTHONHASHSEED="1", TZ="Pacific/Auckland", LC_ALL="C"),
+    ]
+    one, two, three = [files_of(process) for process in processes]
 
     assert [name for name in one if one[name] != two[name]] == []
     assert [name for name in SAME if one[name] == three[name] and not name.startswith("ledger/alarms.log")] == []

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,9 +64,9 @@ def wait_for_cycles(process: subprocess.Popen[str], runs: Path, cycles: int) -> 
     while time.monotonic() < end_s and process.poll() is None:
         for folder in runs.glob("*_demo_*"):
             try:
-                with sqlite3.connect(f"file:{folder / 'run.sqlite'}?mode=ro", uri=True) as database:
+                # closed at once: a reader that stays keeps the writer from folding its write-ahead log in
+                with closing(sqlite3.connect(f"file:{folder / 'run.sqlite'}?mode=ro", uri=True)) as database:
                     (found,) = database.execute("SELECT count(*) FROM cycles").fetchone()
-                database.close()
             except sqlite3.Error:
                 continue  # not there yet
             if found >= cycles:
@@ -80,8 +80,9 @@ def assert_whole_cycles(run: Run, at_least: int) -> None:
     assert len(cycles) >= at_least
     assert list(cycles[:, 0]) == list(range(len(cycles)))
     power = run.series("charger.ac_power")
-    assert len(power) == len(cycles)  # the charger is read in each of them
-    assert list(power.mono_s) == list(cycles[:, 1])
+    # the charger is read in each of them; a signal may come in the middle of that, and it is not read twice
+    assert len(cycles) - 1 <= len(power) <= len(cycles)
+    assert set(power.mono_s) <= set(cycles[:, 1])
 
 
 @pytest.mark.slow
@@ -250,7 +251,7 @@ class SickLink:
         return data
 
 
-PLAN = SessionPlan(name="sick", duration_s=60, baseline_w=3000.0)
+PLAN = SessionPlan(name="sick", duration_s=45, baseline_w=3000.0)
 FACES = {"charger": ("charger", "modbus"), "van": ("van", "elm327"), "meter": ("analyzer", "scpi")}
 
 
@@ -305,7 +306,7 @@ def sick_session(
 def test_a_sick_link_trips_or_is_told_in_bounded_time_and_the_record_is_whole(
     emulated: Change, monkeypatch: pytest.MonkeyPatch, device: str, illness: str
 ) -> None:
-    station = emulated({f"devices.{device}.reply_s": 0.2, "devices.van.poll_s": 5.0})
+    station = emulated({f"devices.{device}.reply_s": 0.2, "devices.van.poll_s": 5.0, "devices.charger.watchdog_s": 3})
     run, took_s = sick_session(station, device, illness, monkeypatch)
 
     assert took_s < 60.0

@@ -14,6 +14,7 @@ from bench.rack import Rack
 from bench.station import Station
 from drivers.errors import NotOpenError
 from drivers.service_loop import ServiceLoop
+from twins.charger.charger import SessionState
 from twins.clock import SteppedClock
 
 Change = Callable[..., Station]
@@ -91,10 +92,12 @@ def test_the_site_is_its_own_operator_and_says_so(emulated: Change) -> None:
     clock = SteppedClock(1_700_000_000.0)
     with ServiceLoop() as loop, EmulatedSite(emulated(), loop, clock) as site:
         operator = SiteOperator(site, clock)
-        assert site.charger.van is None
+        assert site.charger.state is SessionState.AVAILABLE
         done = operator.plug_in()
-        assert site.charger.van is site.van
+        plugged = site.charger.state
+        assert plugged is SessionState.PLUGGED
         operator.unplug()
-        assert site.charger.van is None
+        unplugged = site.charger.state
+        assert unplugged is SessionState.AVAILABLE
 
     assert (done.by, done.means, done.utc_s) == ("site", Means.SITE, 1_700_000_000.0)

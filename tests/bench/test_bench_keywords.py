@@ -6,6 +6,8 @@ import inspect
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,19 @@ def test_an_unknown_keyword_is_no_attribute() -> None:
 def test_a_keyword_before_open_station_says_how_to_begin() -> None:
     with pytest.raises(NotOpenError, match="no station is open; begin with 'Open Station'"):
         keywords().plug_in_vehicle()
+
+
+def test_the_generated_documents_are_those_of_the_code() -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "docs.generate", "--check"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=60.0,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 class _Stopped(Exception):
