@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from bench.safety import READ_ALL_EVERY, Finding, Guard, Snapshot
+from bench.safety import Finding, Guard, Snapshot
 from drivers.clock import SessionClock
 from drivers.errors import (
     BenchError,
@@ -78,6 +78,17 @@ class _Request:
     act: Callable[[], None]
     done: threading.Event = field(default_factory=threading.Event)
     error: BenchError | None = None
+
+
+def _carry_out(requests: Sequence[_Request]) -> None:
+    for request in requests:
+        try:
+            request.act()
+        except BenchError as error:
+            request.error = error
+        except BaseException:
+            request.done.set()
+            raise
 
 
 CycleListener = Callable[[int, Snapshot, float], None]
@@ -239,14 +250,7 @@ class Cycle(ABC):
                 request.done.set()
             self._safe_state()
             return
-        for request in requests:
-            try:
-                request.act()
-            except BenchError as error:
-                request.error = error
-            except BaseException:
-                request.done.set()
-                raise
+        _carry_out(requests)
         started_s = time.perf_counter()
         try:
             self._devices.charger.feed_watchdog()
@@ -449,7 +453,7 @@ class SteppedCycle(Cycle):
         if devices.vehicle is not None and now_s >= due_s["vehicle"]:
             due_s["vehicle"] = now_s + devices.vehicle_poll_s - 1e-6
             try:
-                full = self._vehicle_polls % READ_ALL_EVERY == 0
+                full = self._vehicle_polls % self._guard.full_reading_every == 0
                 self.snapshot.vehicle = devices.vehicle.read_all() if full else devices.vehicle.read()
                 if full:
                     self.last_full_vehicle = self.snapshot.vehicle
@@ -634,7 +638,7 @@ class WallCycle(Cycle):
     def _poll_vehicle(self) -> VehicleReadings:
         vehicle = self._devices.vehicle
         assert vehicle is not None  # there is a poller only with a vehicle
-        full = self._vehicle_polls % READ_ALL_EVERY == 0
+        full = self._vehicle_polls % self._guard.full_reading_every == 0
         readings = vehicle.read_all() if full else vehicle.read()
         if full:
             self.last_full_vehicle = readings

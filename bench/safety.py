@@ -9,8 +9,9 @@ The bench is a supervisor beside the laboratory's own protection, never a replac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bench.station_model import Limit, Limits
 from drivers.readings import Reading
@@ -58,9 +59,9 @@ class _Watched:
     blind_after_s: float
     record: LimitRecord
     last_good_s: float
-    last_mono_s: float = -1.0
     warning: bool = False
-    reported: bool = field(default=False)
+    told_by_vehicle: bool = False
+    judged: VehicleReadings | None = None  # found inside the limit; the same readings need no second look
 
 
 class Guard:
@@ -69,6 +70,7 @@ class Guard:
     def __init__(self, limits: Limits, *, poll_s: Mapping[str, float], cycle_s: float, now_s: float) -> None:
         """`poll_s` gives the time between two readings by role: charger, vehicle, power_meter."""
         self._watched: list[_Watched] = []
+        self.full_reading_every = _FULL_READING if limits.cell_voltage_v is None else _FULL_READING_GUARDED
         for name, limit in limits.given().items():
             role, values, polls = _GUARDED[name]
             blind_after_s = 3.0 * max(cycle_s, polls * poll_s.get(role, cycle_s)) + 2.0
@@ -80,6 +82,7 @@ class Guard:
                     blind_after_s,
                     LimitRecord(name, limit.inequality(name), limit.unit),
                     now_s,
+                    told_by_vehicle=role == "vehicle",
                 )
             )
 
@@ -92,31 +95,38 @@ class Guard:
         """Judge all limits; returns trips and fresh warnings, none when all is well."""
         findings: list[Finding] = []
         for watched in self._watched:
-            limit = watched.limit
-            for reading in watched.values(snapshot):
-                if not reading.is_good:
+            # A vehicle is read every few cycles: readings that were found well once are not judged again.
+            if watched.judged is None or watched.judged is not snapshot.vehicle:
+                outside = self._look(watched, snapshot)
+                if outside is not None:
+                    watched.judged = None
+                    findings.append(self._trip(watched, outside))
                     continue
-                watched.last_good_s = max(watched.last_good_s, reading.mono_s)
-                value = reading.value
-                if (limit.max is not None and value > limit.max) or (limit.min is not None and value < limit.min):
-                    self._keep_worst(watched, value, "fail")
-                    findings.append(self._trip(watched, reading))
-                    break
-                self._keep_worst(watched, value, "pass")
-            else:
                 findings += self._warnings(watched, snapshot)
-                if now_s - watched.last_good_s > watched.blind_after_s:
-                    findings.append(self._blind(watched, now_s))
+                watched.judged = snapshot.vehicle if watched.told_by_vehicle else None
+            if now_s - watched.last_good_s > watched.blind_after_s:
+                findings.append(self._blind(watched, now_s))
         return findings
+
+    def _look(self, watched: _Watched, snapshot: Snapshot) -> Reading | None:
+        """Take in what the snapshot has for a limit; return the first reading outside of it."""
+        limit = watched.limit
+        for reading in watched.values(snapshot):
+            if not reading.is_good:
+                continue
+            watched.last_good_s = max(watched.last_good_s, reading.mono_s)
+            value = reading.value
+            if (limit.max is not None and value > limit.max) or (limit.min is not None and value < limit.min):
+                self._keep_worst(watched, value, "fail")
+                return reading
+            self._keep_worst(watched, value, "pass")
+        return None
 
     def _keep_worst(self, watched: _Watched, value: float, verdict: str) -> None:
         limit, record = watched.limit, watched.record
-        margins = []
-        if limit.max is not None:
-            margins.append(limit.max - value)
-        if limit.min is not None:
-            margins.append(value - limit.min)
-        margin = min(margins)
+        below = math.inf if limit.max is None else limit.max - value
+        above = math.inf if limit.min is None else value - limit.min
+        margin = min(below, above)
         if record.margin is None or margin < record.margin:
             record.margin, record.worst_value = margin, value
         if verdict == "fail" or record.verdict == "not judged":
@@ -138,6 +148,8 @@ class Guard:
 
     def _warnings(self, watched: _Watched, snapshot: Snapshot) -> list[Finding]:
         limit = watched.limit
+        if limit.warn is None and limit.warn_below is None:
+            return []
         inside = [
             reading
             for reading in watched.values(snapshot)
@@ -183,13 +195,14 @@ def _pack_voltages(snapshot: Snapshot) -> Iterable[Reading]:
     return () if snapshot.vehicle is None else (snapshot.vehicle.pack_voltage,)
 
 
-READ_ALL_EVERY = 6  # polls of the vehicle between two full readings (cell voltages, counters)
+# Polls of the vehicle from one full reading (cell voltages, counters) to the next: with a limit on cells, and without.
+_FULL_READING_GUARDED, _FULL_READING = 6, 12
 
 # Limit -> role that tells it, how to find its readings, and how many polls of that role lie between two of them.
 _GUARDED: Mapping[str, tuple[str, Callable[[Snapshot], Iterable[Reading]], int]] = {
     "power_w": ("charger", _powers, 1),
     "pack_temperature_c": ("vehicle", _pack_temperatures, 1),
     "soc_percent": ("vehicle", _states_of_charge, 1),
-    "cell_voltage_v": ("vehicle", _cell_voltages, READ_ALL_EVERY),
+    "cell_voltage_v": ("vehicle", _cell_voltages, _FULL_READING_GUARDED),
     "pack_voltage_v": ("vehicle", _pack_voltages, 1),
 }

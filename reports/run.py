@@ -1,4 +1,4 @@
-"""The run folder: what one execution of a plan leaves behind, written so that killing the process loses nothing.
+"""The run folder: what one execution of a plan leaves behind, written so that killing the process loses no cycle.
 
 `runs/<wall UTC>_<plan>_<4 letters>/` holds `manifest.json` (what ran, on what, how it ended), `run.sqlite` (readings,
 set-points and events), `wire/<device>.txt` (what went over each link), and whatever the bench puts beside them
@@ -143,7 +143,8 @@ class RunWriter:
         self._events = 0
         self._sources: dict[str, tuple[int, str]] = {}
         self._qualities: dict[str, int] = {}
-        self._latest: dict[str, tuple[float, str]] = {}
+        self._latest: dict[str, tuple[float, str] | str] = {}
+        self._trace_flush_every = _TRACE_FLUSH_CYCLES if stepped else 1
         self._traces: dict[str, WireTrace] = {}
         self._holder = (folder / "lock").open("wb")
         try:
@@ -234,7 +235,9 @@ class RunWriter:
         set_power: SetPointLike | None,
         events: Sequence[Event],
     ) -> None:
-        """Append one cycle as one transaction; a reading whose time and quality are known already is not repeated.
+        """Append one cycle as one transaction; what is known already is not repeated.
+
+        Known is a reading whose time and quality were recorded, and that a quantity has no value, until it has one.
 
         `mono_s` and `utc_s` are the cycle's session times. Raises RunError when the disk refuses; nothing of this
         cycle is kept then, and all earlier ones stay readable.
@@ -247,7 +250,8 @@ class RunWriter:
             try:
                 db.execute("BEGIN")
                 for value, unit, at_s, at_utc_s, source, quality in readings:
-                    stamp = (at_s, quality)
+                    # That there is no value is said once: a quantity that a device never offers is no row a cycle.
+                    stamp = quality if quality == _NO_DATA else (at_s, quality)
                     if latest.get(source) == stamp:
                         continue
                     known = sources.get(source)
@@ -290,7 +294,8 @@ class RunWriter:
                 raise
             self._cycles += 1
             self._events += len(events)
-            self._flush_traces()
+            if self._cycles % self._trace_flush_every == 0:
+                self._flush_traces()
 
     def record_event(self, event: Event) -> None:
         """Append one event outside a cycle, in a transaction of its own."""
@@ -306,8 +311,9 @@ class RunWriter:
     def wire_trace(self, device: str, limit_bytes: int = WIRE_LIMIT_BYTES) -> Callable[[str, bytes], None]:
         """A callable `(direction, data)` that keeps what went over a link in `wire/<device>.txt`.
 
-        It only queues; the text is written with the next cycle. After `limit_bytes` of text it keeps nothing more,
-        and the file says so with the number of messages left out. Called twice for a device, both write one file.
+        It only queues; the text is written with the next cycle, in stepped time with each tenth. After `limit_bytes`
+        of text it keeps nothing more, and the file says so with the number of messages left out. Called twice for a
+        device, both write one file.
         """
         with self._lock:
             self._require_open()
@@ -684,6 +690,8 @@ _OWN_KEYS: Final = frozenset(
 )  # fmt: skip
 _FOLDER_NAME: Final = re.compile(r"\d{8}T\d{6}Z_.+_[a-z]{4}")
 _FOLDER_ATTEMPTS: Final = 100
+_NO_DATA: Final = "no_data"
+_TRACE_FLUSH_CYCLES: Final = 10  # in stepped time, where the other end is a twin and the run can be had again
 _CELLS_PER_INSERT: Final = 6 * 100  # SQLite takes 999 parameters in its oldest builds
 _INSERT_READINGS: Final = tuple(
     "INSERT INTO readings VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)  # noqa: S608 - placeholders only

@@ -1,8 +1,8 @@
 """What went over one link, as a text file: session time, direction and bytes of each message.
 
 It must cost next to nothing where it is called (inside every exchange, on whichever thread talks), so a message is
-only queued there; the recorder writes the queue once a cycle. The file is bounded: what comes after the limit is
-counted, and the file's last line says how much that was.
+only queued there; the recorder writes the queue once a cycle, in stepped time every few cycles. The file is bounded:
+what comes after the limit is counted, and the file's last line says how much that was.
 """
 
 from __future__ import annotations

@@ -19,10 +19,9 @@ from __future__ import annotations
 import math
 import select
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Annotated, Self
+from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import BaseModel, Field, field_validator
 from pymodbus.client import ModbusTcpClient
@@ -31,7 +30,7 @@ from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersResponse, WriteMultipleRegistersResponse
 
 from drivers.charger.profile import ChargerProfile, Point, load_profile
-from drivers.clock import SessionClock
+from drivers.clock import Deadline, SessionClock
 from drivers.errors import ConfigError, DeviceError, LimitError, LinkGarbled, LinkRefused, LinkTimeout, NotOpenError
 from drivers.readings import Quality, Reading
 from drivers.roles import (
@@ -85,14 +84,13 @@ class ModbusConfig(BaseModel, frozen=True, extra="forbid"):
         return at
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     """How one reading is taken out of a block: compiled once when the link opens."""
 
     block: int
-    index: int
+    place: int
     size: int
-    signed: bool
+    negative_from: int  # raw values from here on are negative ones; beyond all of them where none is
     absent: int
     multiplier: float
     divisor: float  # dividing by 10 gives 231.1 where multiplying by 0.1 gives 231.10000000000002
@@ -120,12 +118,15 @@ class _WriteAnswer(WriteMultipleRegistersResponse):
         return "confirmation"
 
 
+_ANSWERS: Final[Mapping[int, type[_ReadAnswer | _WriteAnswer]]] = {3: _ReadAnswer, _WRITE_MANY: _WriteAnswer}
+
+
 class _Client(ModbusTcpClient):
     """pymodbus's client that tells what went over its socket, once, and what came since the last request."""
 
     def __init__(self, host: str, port: int, timeout_s: float, trace: WireTrace) -> None:
         super().__init__(host, port=port, timeout=timeout_s, retries=0, reconnect_delay=0)
-        for answer in (_ReadAnswer, _WriteAnswer):
+        for answer in _ANSWERS.values():
             self.register(answer)
         self._trace = trace
         self.request_id = b""
@@ -151,6 +152,33 @@ class _Client(ModbusTcpClient):
         self.received += data
         self._trace("<", data)
         return data
+
+    def execute(self, no_response_expected: bool, request: ModbusPDU) -> ModbusPDU:  # noqa: ARG002  # pymodbus's name
+        # One request, one answer. pymodbus's transactions are about retries and reconnecting, which must not be here.
+        transaction = self.transaction
+        framer = transaction.framer
+        request.transaction_id = transaction.getNextTID()
+        by = Deadline.after(self.comm_params.timeout_connect)
+        self.send(framer.buildFrame(request))
+        received = b""
+        while data := self.recv(None):
+            received += data
+            # The answer as it nearly always comes, whole and alone; anything else is for pymodbus's framer.
+            head = struct.pack(
+                ">HHHBB", request.transaction_id, 0, len(received) - 6 & 0xFFFF, request.dev_id, request.function_code
+            )
+            if received.startswith(head):
+                whole = _ANSWERS[request.function_code]()
+                whole.dev_id, whole.transaction_id = request.dev_id, request.transaction_id
+                whole.decode(received[8:])
+                return whole
+            used, answer = framer.handleFrame(received, request.dev_id, request.transaction_id)
+            if answer is not None:
+                return answer
+            received = received[used:]
+            if by.passed:
+                break
+        raise ModbusIOException("no answer", function_code=request.function_code)
 
     def throw_away(self) -> None:
         """Empty the socket of what came too late; at most a few answers of the past."""
@@ -241,10 +269,10 @@ class ModbusCharger:
 
         def reading(name: str) -> Reading:
             field = fields[name]
-            raw = _integer(blocks[field.block], field.index, field.size)
+            raw = _integer(blocks[field.block], field.place, field.size)
             if raw == field.absent:
                 return Reading(math.nan, field.unit, mono_s, utc_s, field.source, Quality.NO_DATA)
-            if field.signed and raw >= 1 << (16 * field.size - 1):
+            if raw >= field.negative_from:
                 raw -= 1 << (16 * field.size)
             return Reading(raw * field.multiplier / field.divisor, field.unit, mono_s, utc_s, field.source)
 
@@ -387,13 +415,13 @@ class ModbusCharger:
                 self._scales[model, name] = exponent
         for name, source in self._profile.readings.items():
             point = self._profile.point(source.model, source.point)
-            block, index = self._place(point)
+            block, place = self._place(point)
             exponent = self._exponent(point)
             self._fields[name] = _Field(
                 block=block,
-                index=index,
+                place=place,
                 size=point.size,
-                signed=point.type.startswith("int"),
+                negative_from=1 << (16 * point.size - (1 if point.type.startswith("int") else 0)),
                 absent=_absent(point),
                 multiplier=10.0 ** max(exponent, 0) * (self._turn if source.turn else 1.0),
                 divisor=10.0 ** max(-exponent, 0),
@@ -458,7 +486,7 @@ class ModbusCharger:
     def _text(self, point: Point) -> str:
         return _text(self._read(point.address, point.size))
 
-    def _read(self, address: int, count: int) -> list[int]:
+    def _read(self, address: int, count: int) -> Sequence[int]:
         client = self._require_open("read")
         sent = f"read {count} registers from {address}"
         response = self._exchange(
@@ -466,7 +494,7 @@ class ModbusCharger:
         )
         if len(response.registers) != count:
             raise self._garbled(client, f"{len(response.registers)} registers came back instead of {count}", sent)
-        return list(response.registers)
+        return response.registers
 
     def _write(self, address: int, words: list[int]) -> None:
         client = self._require_open("write")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -27,6 +26,7 @@ from drivers.vehicle.identifiers import Did
 from drivers.vehicle.replies import Value
 
 T = TypeVar("T")
+_Add = Callable[[dict[str, Value]], None]
 
 TEMPERATURE_SENSORS = 4
 _SESSION_MARGIN_S = 1.0
@@ -78,6 +78,7 @@ class DiagnosticVehicle(ABC):
         self._entered = False
         self._linked = False
         self._vcm_asked_s = -math.inf
+        self._asked_last: Unit | None = None
         self._frames: FrameDecoder | None = None
 
     # the hooks of a wire
@@ -169,6 +170,7 @@ class DiagnosticVehicle(ABC):
         if self._linked:
             return
         self._vcm_asked_s = -math.inf
+        self._asked_last = None
         try:
             self._open()
         except BaseException:
@@ -181,14 +183,16 @@ class DiagnosticVehicle(ABC):
         self._close()
 
     def _ask_lbc(self, group: int) -> bytes:
-        return self._ask(self._table.units.lbc, lbc_groups.group_request(group))
+        self._asked_last = unit = self._table.units.lbc
+        return self._ask(unit, lbc_groups.group_request(group))
 
     def _ask_vcm(self, request: bytes) -> bytes:
-        unit = self._table.units.vcm
-        if time.monotonic() - self._vcm_asked_s > identifiers.SESSION_ENDS_AFTER_S - _SESSION_MARGIN_S:
+        self._asked_last = unit = self._table.units.vcm
+        # On the session clock, so that in stepped time what is asked does not depend on how fast the machine is.
+        if self._clock.mono_s - self._vcm_asked_s > identifiers.SESSION_ENDS_AFTER_S - _SESSION_MARGIN_S:
             identifiers.check_session(self._ask(unit, identifiers.session_request()), device=self._device)
         reply = self._ask(unit, request)
-        self._vcm_asked_s = time.monotonic()
+        self._vcm_asked_s = self._clock.mono_s
         return reply
 
     def _identifier(self, did: Did) -> Value:
@@ -208,25 +212,45 @@ class DiagnosticVehicle(ABC):
             return Value(math.nan, unit, Quality.NO_DATA)
 
     def _short(self) -> dict[str, Value]:
-        pack = lbc_groups.decode_pack(self._ask_lbc(lbc_groups.PACK), device=self._device)
-        values = {
-            "pack_voltage": pack.voltage_v,
-            "pack_current": pack.current_a,
-            "soc": pack.soc_percent,
-            "capacity": pack.capacity_ah,
-            "hx": pack.hx_percent,
-            "charge_limit": pack.charge_limit_w,
-            "discharge_limit": pack.discharge_limit_w,
-            "insulation": pack.insulation_kohm,
-        }
-        # One control unit after the other: going from one to the other costs an exchange behind an adapter.
-        self._add_where_answered(values, self._add_temperatures)
-        values["plug_state"] = self._optional("1", lambda: self._identifier(Did.PLUG_STATE))
-        values["charge_mode"] = self._optional("1", lambda: self._identifier(Did.CHARGE_MODE))
-        return values
+        return self._gathered((self._add_pack, self._add_temperatures), (self._add_plug,))
 
     def _long(self) -> dict[str, Value]:
-        values = self._short()
+        values = self._gathered(
+            (self._add_pack, self._add_temperatures, self._add_cells, self._add_health),
+            (self._add_plug, self._add_counters),
+        )
+        values["gids"] = self._broadcast(*_GIDS)
+        values["odometer"] = self._broadcast(*_ODOMETER)
+        return values
+
+    def _gathered(self, of_lbc: Sequence[_Add], of_vcm: Sequence[_Add]) -> dict[str, Value]:
+        """One control unit after the other, the one asked last first: each change costs an exchange at an adapter."""
+        values: dict[str, Value] = {}
+        parts = (*of_vcm, *of_lbc) if self._asked_last is self._table.units.vcm else (*of_lbc, *of_vcm)
+        for add in parts:
+            try:
+                add(values)
+            except DeviceError:
+                if add == self._add_pack:  # without it there is no reading; of the others it becomes NaN with NO_DATA
+                    raise
+        return values
+
+    def _add_pack(self, values: dict[str, Value]) -> None:
+        pack = lbc_groups.decode_pack(self._ask_lbc(lbc_groups.PACK), device=self._device)
+        values["pack_voltage"] = pack.voltage_v
+        values["pack_current"] = pack.current_a
+        values["soc"] = pack.soc_percent
+        values["capacity"] = pack.capacity_ah
+        values["hx"] = pack.hx_percent
+        values["charge_limit"] = pack.charge_limit_w
+        values["discharge_limit"] = pack.discharge_limit_w
+        values["insulation"] = pack.insulation_kohm
+
+    def _add_plug(self, values: dict[str, Value]) -> None:
+        values["plug_state"] = self._optional("1", lambda: self._identifier(Did.PLUG_STATE))
+        values["charge_mode"] = self._optional("1", lambda: self._identifier(Did.CHARGE_MODE))
+
+    def _add_counters(self, values: dict[str, Value]) -> None:
         for name, unit, did in (
             ("ambient_temperature", "degC", Did.AMBIENT),
             ("speed", "km/h", Did.SPEED),
@@ -235,17 +259,6 @@ class DiagnosticVehicle(ABC):
             ("l1_l2_charges", "1", Did.L1_L2_CHARGES),
         ):
             values[name] = self._optional(unit, functools.partial(self._identifier, did))
-        self._add_where_answered(values, self._add_cells)
-        self._add_where_answered(values, self._add_health)
-        values["gids"] = self._broadcast(*_GIDS)
-        values["odometer"] = self._broadcast(*_ODOMETER)
-        return values
-
-    def _add_where_answered(self, values: dict[str, Value], add: Callable[[dict[str, Value]], None]) -> None:
-        try:
-            add(values)
-        except DeviceError:
-            return  # what is not in `values` becomes NaN with NO_DATA
 
     def _add_cells(self, values: dict[str, Value]) -> None:
         cells = lbc_groups.decode_cells(self._ask_lbc(lbc_groups.CELLS), device=self._device)
@@ -261,12 +274,12 @@ class DiagnosticVehicle(ABC):
 
     def _broadcast(self, can_id: int, quantity: str, unit: str) -> Value:
         nothing = Value(math.nan, unit, Quality.NO_DATA)
-        if self._frames is None:
-            self._frames = FrameDecoder((load_frames(Bus.CAR_CAN),), only_quantities=True)
         for _ in range(_LISTEN_TRIES):
             data = self._listen(can_id)
             if data is None:
                 return nothing
+            if self._frames is None:
+                self._frames = FrameDecoder((load_frames(Bus.CAR_CAN),), only_quantities=True)
             decoded = self._frames.decode(can_id, data)
             for signal, value in zip(decoded.signals, decoded.values, strict=True):
                 if signal.quantity == quantity:

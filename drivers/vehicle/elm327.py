@@ -62,6 +62,7 @@ class Elm327Vehicle(DiagnosticVehicle):
         self._adapter: ObdAdapter | None = None
         self._adapter_name = ""
         self._flow_unit: Unit | None = None
+        self._hears_one_identifier = False
 
     def _open(self) -> None:
         from drivers.vehicle.elm_obd import ObdAdapter  # noqa: PLC0415  # see TYPE_CHECKING above
@@ -93,14 +94,16 @@ class Elm327Vehicle(DiagnosticVehicle):
     def _ask(self, unit: Unit, request: bytes) -> bytes:
         if request[0] == _READ_LOCAL and unit != self._flow_unit:
             self._control_flow_towards(unit)
+        if self._hears_one_identifier:
+            self._opened().at("ATCRA")
+            self._let_both_units_pass()
         return self._opened().ask(unit, request)
 
     def _listen(self, can_id: int) -> bytes | None:
         adapter = self._opened()
         adapter.at(f"ATCRA{can_id:03X}")
+        self._hears_one_identifier = True  # until something is asked: often the next is another broadcast
         lines = adapter.listen(_LISTEN_LINES)
-        adapter.at("ATCRA")
-        self._let_both_units_pass()
         wanted = f"{can_id:03X}"
         for line in lines:
             text = line.replace(" ", "")
@@ -119,6 +122,7 @@ class Elm327Vehicle(DiagnosticVehicle):
         lbc, vcm = self._table.units.lbc.reply_id, self._table.units.vcm.reply_id
         self._opened().at(f"ATCF{lbc & vcm:03X}")
         self._opened().at(f"ATCM{0x7FF & ~(lbc ^ vcm):03X}")
+        self._hears_one_identifier = False
 
     def _opened(self) -> ObdAdapter:
         assert self._adapter is not None  # the base opens before it asks

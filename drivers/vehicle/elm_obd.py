@@ -1,8 +1,9 @@
 """python-OBD behind types: connect over a link, ask one request, send one AT command.
 
 What is odd about the library and handled here: importing it makes its logger write to stderr; it reports a lost link
-as "no answer", or fails with a TypeError; it fills a missing answer with zero bytes when told how many to expect, so it
-is told none.
+as "no answer", or fails with a TypeError; its `query` fills a missing answer with zero bytes and overlooks a refused
+header. So python-OBD sets the adapter up and takes frames apart; the exchanges in between go over our own link, which
+also spares them the log lines that the library makes up for each.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import logging
 
 import obd
 import serial
+from obd.protocols import ISO_15765_4_11bit_500k
 
 from drivers.errors import DeviceError, LinkRefused, LinkTimeout
 from drivers.vehicle.diagnostics import Unit
-from drivers.vehicle.elm_serial.link import ElmLink
+from drivers.vehicle.elm_serial.link import PROMPT, ElmLink
 from drivers.vehicle.elm_serial.protocol_v2gelm import LinkUrl
 
 _HANDLERS = "drivers.vehicle.elm_serial"
@@ -32,7 +34,8 @@ class ObdAdapter:
         """Set the adapter up over an open link. Raises LinkError."""
         self._link = link
         self._device = device
-        self._commands: dict[tuple[int, bytes], obd.OBDCommand] = {}
+        self._request_id = 0
+        self._protocol = ISO_15765_4_11bit_500k([])
         _quieten()
         if _HANDLERS not in serial.protocol_handler_packages:
             serial.protocol_handler_packages.append(_HANDLERS)
@@ -79,17 +82,15 @@ class ObdAdapter:
 
     def ask(self, unit: Unit, request: bytes) -> bytes:
         """Send one request to a control unit and return its whole reply. Raises LinkError."""
-        command = self._commands.get((unit.request_id, request))
-        if command is None:
-            text = request.hex().upper()
-            command = obd.OBDCommand(text, text, text.encode(), 0, _no_value, header=f"{unit.request_id:03X}".encode())
-            self._commands[unit.request_id, request] = command
+        if unit.request_id != self._request_id:
+            self._request_id = 0
+            self.at(f"ATSH{unit.request_id:03X}")
+            self._request_id = unit.request_id
+        lines = self._lines(request.hex().upper())
         try:
-            messages = self._obd.query(command, force=True).messages
+            messages = self._protocol(lines)
         except _LIBRARY_STUMBLES as error:
-            raise self._lost("an answer that python-OBD cannot take apart") from error
-        if self._link.failure is not None:
-            raise self._link.failure
+            raise self._link.garbled("an answer that python-OBD cannot take apart") from error
         sender = f"{unit.reply_id:03X}"
         for message in messages:
             if message.parsed() and message.frames[0].raw.startswith(sender):
@@ -97,16 +98,11 @@ class ObdAdapter:
         raise self._no_reply(unit, request, [str(message.raw()) for message in messages])
 
     def _lines(self, command: str) -> list[str]:
-        interface = self._obd.interface
-        try:
-            if interface is not None:
-                interface.send_and_parse(command.encode())
-        except _LIBRARY_STUMBLES as error:
-            raise self._lost("an answer that python-OBD cannot take apart") from error
-        if self._link.failure is not None or interface is None:
-            raise self._lost("the link to the adapter is lost")
-        text = bytes(self._link.received).split(b">", 1)[0].decode("latin-1")
-        return [line.strip() for line in text.replace("\n", "\r").split("\r") if line.strip()]
+        answer = self._link.ask(command.encode()).split(PROMPT, 1)[0].replace(b"\0", b"")
+        lines = [line for line in map(str.strip, answer.decode("latin-1").splitlines()) if line]
+        if not lines:
+            raise self._link.garbled("a prompt without an answer; ask again")
+        return lines
 
     def _lost(self, message: str) -> Exception:
         return self._link.failure or self._link.garbled(message)
@@ -128,10 +124,6 @@ class ObdAdapter:
                     sent=sent,
                 )
         return self._link.garbled(f"no whole reply of the {unit.title} in what the adapter sent; ask again")
-
-
-def _no_value(messages: object) -> None:
-    """python-OBD wants a decoder; ours works on the whole message."""
 
 
 def _quieten() -> None:

@@ -140,7 +140,7 @@ def test_the_record_rests_on_the_samples_of_its_run_folder(finished: CertifiedRu
 
 
 def test_witnesses_that_disagree_are_recorded_signed_and_anchored_but_not_paid(emulated: Change) -> None:
-    run = run_certified(emulated({"twins.charger.fault": {"kind": "gain", "percent": 8.0}}), SHORT, report=False)
+    run = run_certified(emulated({"twins.charger.fault": {"kind": "sign"}}), SHORT, report=False)
 
     assert run.certified.verdict == "FAIL"
     assert run.certified.record is not None

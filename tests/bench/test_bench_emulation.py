@@ -92,12 +92,11 @@ def test_the_site_is_its_own_operator_and_says_so(emulated: Change) -> None:
     clock = SteppedClock(1_700_000_000.0)
     with ServiceLoop() as loop, EmulatedSite(emulated(), loop, clock) as site:
         operator = SiteOperator(site, clock)
-        assert site.charger.state is SessionState.AVAILABLE
+        states = [site.charger.state]
         done = operator.plug_in()
-        plugged = site.charger.state
-        assert plugged is SessionState.PLUGGED
+        states.append(site.charger.state)
         operator.unplug()
-        unplugged = site.charger.state
-        assert unplugged is SessionState.AVAILABLE
+        states.append(site.charger.state)
 
+    assert states == [SessionState.AVAILABLE, SessionState.PLUGGED, SessionState.AVAILABLE]
     assert (done.by, done.means, done.utc_s) == ("site", Means.SITE, 1_700_000_000.0)

@@ -100,6 +100,35 @@ def test_a_missing_value_is_null_with_its_quality(tmp_path: Path) -> None:
         assert b'["reading",0,"charger.ac_power","W",0,1700000000,null,"no_data"]\n' in run.canonical_export()
 
 
+def test_that_there_is_no_value_is_said_once_until_there_is_one(tmp_path: Path) -> None:
+    told = [math.nan, math.nan, math.nan, 12.5, math.nan, math.nan]
+    with open_run(tmp_path) as writer:
+        for index, value_w in enumerate(told):
+            quality = "no_data" if math.isnan(value_w) else "good"
+            row = power(value_w, float(index), quality)
+            writer.record_cycle(index, float(index), START_UTC_S + index, (row,), None, ())
+        writer.close(verdict="pass")
+    with Run.open(writer.folder) as run:
+        series = run.series("charger.ac_power")
+        assert series.mono_s.tolist() == [0.0, 3.0, 4.0]
+        assert series.quality == ("no_data", "good", "no_data")
+
+
+def test_in_stepped_time_the_wire_trace_is_written_with_each_tenth_cycle_and_with_an_event(tmp_path: Path) -> None:
+    with open_run(tmp_path) as writer:
+        trace = writer.folder / "wire" / "charger.txt"
+        keep = writer.wire_trace("charger")
+        keep(">", b"\x01")
+        write_cycles(writer, 9)
+        assert len(trace.read_text().splitlines()) == 1
+        writer.record_event(Event(9.0, START_UTC_S + 9.0, "plan", "note", {}))
+        assert trace.read_text().splitlines()[1:] == ["12.500000 > 01"]
+        keep("<", b"\x02")
+        writer.record_cycle(9, 9.0, START_UTC_S + 9.0, (), None, ())
+        assert trace.read_text().splitlines()[1:] == ["12.500000 > 01", "12.500000 < 02"]
+        writer.close(verdict="pass")
+
+
 def test_a_reading_that_is_not_new_is_not_repeated_but_its_change_to_stale_is(tmp_path: Path) -> None:
     with open_run(tmp_path) as writer:
         soc = (55.0, "%", 0.0, START_UTC_S, "van.soc", "good")
@@ -205,7 +234,7 @@ def test_numbers_at_the_edges_of_the_ecmascript_form(value: float, text: str) ->
 
 
 def test_the_wire_trace_keeps_time_direction_and_bytes(tmp_path: Path) -> None:
-    with open_run(tmp_path) as writer:
+    with open_run(tmp_path, stepped=False) as writer:
         keep = writer.wire_trace("charger")
         keep(">", bytes.fromhex("000100000006010300000002"))
         keep("<", b"\xff")

@@ -19,12 +19,11 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from drivers.charger.profile import ChargerProfile, Point
 from drivers.service_loop import ServiceLoop
-from twins.charger.charger import ChargerTwin, Clamp, CommandRefused, SessionState
+from twins.charger.charger import Allocation, ChargerTwin, Clamp, CommandRefused, SessionState
 from twins.faces.tcp import FaceProtocol, TcpFace
 from twins.pack.bms import Bms
 
@@ -47,6 +46,7 @@ _INV_OFF, _INV_SLEEPING, _INV_STANDBY, _INV_RUNNING, _INV_THROTTLED, _INV_FAULT 
 _STA_OK, _STA_ERROR = 0, 2  # SunSpec 713 Sta
 _OP_STOP, _OP_START, _OP_ENTER_STANDBY, _OP_EXIT_STANDBY = 0, 1, 2, 3
 _FIRMWARE = "bench 1"
+_REMEMBERED_READS = 64  # a bench repeats a handful of them each second
 
 
 class RegisterRefused(Exception):
@@ -57,12 +57,11 @@ class RegisterRefused(Exception):
         super().__init__(f"Modbus exception {code}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """One implemented point: where it stands in the image, how it is packed, what it holds."""
+class _Slot(NamedTuple):
+    """One implemented point: where it stands in the image, what packs it there, what it holds."""
 
     offset: int
-    pack: struct.Struct
+    pack_into: Callable[..., None]
     value: Callable[[ChargerTwin], int | bytes]
 
 
@@ -81,6 +80,8 @@ class SunSpecImage:
         self._write_enabled = 0
         self._waiting_w = 0.0  # written while WSetEna was 0
         self._revert_enabled = 1
+        self._in_force = Allocation(0.0, Clamp.NOBODY)  # at the present read; several points tell of it
+        self._slots_by_read: dict[tuple[int, int], tuple[_Slot, ...]] = {}
         self._fill_static()
         self._slots = {model.id: self._slots_of(model.id) for model in profile.models}
         self._spans = {
@@ -109,12 +110,15 @@ class SunSpecImage:
         first = address - self._base
         if first < 0 or first + count > self._size:
             raise RegisterRefused(ILLEGAL_ADDRESS)
+        slots = self._slots_by_read.get((address, count))
+        if slots is None:
+            slots = self._slots_within(address, address + count)
+            if len(self._slots_by_read) < _REMEMBERED_READS:
+                self._slots_by_read[address, count] = slots
         charger, image = self._charger, self._image
-        end = address + count
-        for model, (start, stop) in self._spans.items():
-            if start < end and address < stop:
-                for slot in self._slots[model]:
-                    slot.pack.pack_into(image, slot.offset, slot.value(charger))
+        self._in_force = charger.allocation()
+        for offset, pack_into, value in slots:
+            pack_into(image, offset, value(charger))
         return bytes(image[2 * first : 2 * (first + count)])
 
     def write(self, address: int, data: bytes) -> None:
@@ -141,6 +145,15 @@ class SunSpecImage:
                 raise RegisterRefused(DEVICE_FAILURE) from None
 
     # Encoding
+
+    def _slots_within(self, address: int, end: int) -> tuple[_Slot, ...]:
+        """The slots of all models that a read touches, so that the models that it touches are whole."""
+        return tuple(
+            slot
+            for model, (start, stop) in self._spans.items()
+            if start < end and address < stop
+            for slot in self._slots[model]
+        )
 
     def _fill_static(self) -> None:
         profile, image = self._profile, self._image
@@ -208,7 +221,7 @@ class SunSpecImage:
             (702, "WDisChaRteMax"): lambda charger: int(charger.discharge_limit_w),
             (704, "WSetEna"): lambda _charger: self._write_enabled,
             (704, "WSetMod"): lambda _charger: self._write_mode,
-            (704, "WSet"): lambda charger: -round(charger.allocation().power_w),
+            (704, "WSet"): lambda _charger: -round(self._in_force.power_w),
             (704, "WSetEnaRvrt"): lambda _charger: self._revert_enabled,
             (704, "WSetRvrtTms"): lambda charger: int(charger.revert_timeout_s),
             (704, "WSetRvrtRem"): lambda charger: int(charger.revert_remaining_s),
@@ -223,7 +236,7 @@ class SunSpecImage:
             (715, "OpCtl"): lambda charger: _OP_START if charger.state is SessionState.RUNNING else _OP_STOP,
         }
         return tuple(
-            _Slot(2 * (point.address - self._base), struct.Struct(_format(point)), value)
+            _Slot(2 * (point.address - self._base), struct.Struct(_format(point)).pack_into, value)
             for (of_model, name), value in values.items()
             if of_model == model
             for point in (self._profile.point(model, name),)
@@ -238,7 +251,7 @@ class SunSpecImage:
             return _INV_SLEEPING
         if charger.state is not SessionState.RUNNING:
             return _INV_STANDBY
-        return _INV_RUNNING if charger.allocation().clamped_by is Clamp.NOBODY else _INV_THROTTLED
+        return _INV_RUNNING if self._in_force.clamped_by is Clamp.NOBODY else _INV_THROTTLED
 
     def _storage_state(self, charger: ChargerTwin) -> int:
         if charger.van is None or charger.van.plug_state == 0:
@@ -246,11 +259,11 @@ class SunSpecImage:
         return _STA_ERROR if charger.state is SessionState.FAULTED else _STA_OK
 
     def _throttle_percent(self, charger: ChargerTwin) -> int:
-        wanted, given = abs(charger.setpoint_w), abs(charger.allocation().power_w)
+        wanted, given = abs(charger.setpoint_w), abs(self._in_force.power_w)
         return 0 if wanted <= given else round(100.0 * (wanted - given) / wanted)
 
-    def _throttle_source(self, charger: ChargerTwin) -> int:
-        clamp = charger.allocation().clamped_by
+    def _throttle_source(self, _charger: ChargerTwin) -> int:
+        clamp = self._in_force.clamped_by
         if clamp is Clamp.PROFILE:
             return _THROTTLE_SCHEDULED
         if clamp in {Clamp.CHARGER, Clamp.VEHICLE}:

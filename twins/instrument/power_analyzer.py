@@ -326,11 +326,11 @@ class PowerAnalyzer:
         )
         dc = (window.dc_power / seconds, window.dc_voltage / seconds, window.dc_current / seconds)
         counted_s = seconds if counts else 0.0
+        now_s = self._now_s
         changes: list[tuple[float, float]] = []
-        for index, plane in enumerate(self._planes):
-            power_w, voltage_v, current_a = dc if index + 1 == DC_ELEMENT else ac
+        for plane, (power_w, voltage_v, current_a) in zip(self._planes, (ac, ac, ac, dc), strict=True):
             before_positive, before_negative = plane.import_wh, plane.export_wh
-            plane.step(power_w, voltage_v, current_a, counted_s, self._now_s)
+            plane.step(power_w, voltage_v, current_a, counted_s, now_s)
             changes.append((plane.import_wh - before_positive, plane.export_wh - before_negative))
         if not frozen:
             self._frequency_hz = self._frequency(window.frequency / seconds)
@@ -382,7 +382,9 @@ class PowerAnalyzer:
             sums.negative_ah += current_a * hours
         apparent_va = plane.voltage_v * abs(plane.current_a)
         sums.apparent_vah += apparent_va * hours
-        sums.reactive_varh += math.sqrt(max(0.0, apparent_va**2 - plane.power_w**2)) * hours
+        reactive_squared = apparent_va * apparent_va - plane.power_w * plane.power_w
+        if reactive_squared > 0.0:
+            sums.reactive_varh += math.sqrt(reactive_squared) * hours
 
     def _follow_real_time(self) -> None:
         settings = self.integration_settings
