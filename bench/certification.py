@@ -23,8 +23,8 @@ from bench.desk import SETTLEMENT_SIGNER, Desk
 from bench.safety import LimitRecord
 from bench.session import SessionLog
 from bench.station import Station
-from bench.station_address import TwinAddress
-from bench.station_model import AnalyzerTwin, ChargerTwin, VehicleTwin
+from bench.station.address import TwinAddress
+from bench.station.model import AnalyzerTwin, ChargerTwin, VehicleTwin
 from bench.witnesses import Window, WitnessSheet
 from drivers.roles import Nameplate, VehicleReadings
 from ledgers.asset_fields import build_asset

@@ -105,8 +105,8 @@ def demo(
 ) -> None:
     """Run one V2G session at the emulated station over real protocols, certify it, and write a report."""
     from bench.assets import asset
+    from bench.commands.progress import session_progress
     from bench.pipeline import run_certified
-    from bench.progress import session_progress
     from bench.session import demo_plan
     from bench.station import load_station
 
@@ -117,7 +117,7 @@ def demo(
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:
-        from bench.progress import print_summary
+        from bench.commands.progress import print_summary
 
         print_summary(summary)
     if run.tripped:
@@ -134,7 +134,7 @@ def init(
     as_json: JsonOption = False,
 ) -> None:
     """Write a commented station file and make random keys for everybody who signs."""
-    from bench.init import init_station
+    from bench.commands.init import init_station
 
     result = init_station(folder, metal=metal, name=name)
     document = {
@@ -187,7 +187,7 @@ def station_plan(file: Annotated[Path, typer.Argument(help="Station file.")], *,
 @station_app.command("read")
 def station_read(file: Annotated[Path, typer.Argument(help="Station file.")], *, as_json: JsonOption = False) -> None:
     """Read every device once; writes nothing to any of them and moves no power."""
-    from bench.look import look
+    from bench.commands.look import look
     from bench.station import load_station
 
     found = look(load_station(file))
@@ -207,11 +207,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a plan; exit code 0 pass, 1 fail, 2 bad input, 3 aborted by a limit."""
-    from bench.plan_runner import run_plan
+    from bench.plans.runner import run_plan
 
-    result = run_plan(
-        plan, station=station, runs=runs, energise=energise, answers=answers, live=not as_json
-    )
+    result = run_plan(plan, station=station, runs=runs, energise=energise, answers=answers, live=not as_json)
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
     raise typer.Exit(result.exit_code)
 
@@ -268,7 +266,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Read a recording of a real vehicle, feed the contract, and write a usage record and a report."""
-    from bench.replay import replay_log
+    from bench.commands.replay import replay_log
 
     result = replay_log(log, dialect=dialect, station=station, runs=runs, show=not as_json)
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
@@ -289,7 +287,7 @@ def twin(
     as_json: JsonOption = False,
 ) -> None:
     """Run a twin alone on the wall clock, for other people's clients; Ctrl-C ends it."""
-    from bench.twin_command import serve_twin
+    from bench.commands.twin import serve_twin
 
     serve_twin(
         kind,
@@ -325,7 +323,7 @@ def csms(
 @app.command()
 def doctor(*, as_json: JsonOption = False) -> None:
     """Say what is installed, what is missing, and how to get it."""
-    from bench.doctor import examine
+    from bench.commands.doctor import examine
 
     found = examine()
     _tell(found.document(), lambda: typer.echo(found.text()), as_json=as_json)

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.commands.init import key_names
 from bench.crossing import monitoring_document
-from bench.init import key_names
 from bench.safety import Snapshot
 from bench.session import GridOrder
 from bench.station import Station

@@ -14,7 +14,7 @@ from typing import Protocol, get_type_hints
 from pydantic import BaseModel, ValidationError
 
 from bench.station import Station
-from bench.station_address import TwinAddress
+from bench.station.address import TwinAddress
 from drivers.clock import SessionClock
 from drivers.errors import ConfigError
 from drivers.roles import WireTrace

@@ -14,8 +14,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 from bench.operator import Act, ActDone, Means
 from bench.station import Station
-from bench.station_address import TwinAddress
-from bench.station_model import (
+from bench.station.address import TwinAddress
+from bench.station.model import (
     AnalyzerTwin,
     ChargerDevice,
     CurrentErrors,
@@ -25,7 +25,7 @@ from bench.station_model import (
     TwinPart,
     VehicleTwin,
 )
-from bench.station_model import ChargerTwin as ChargerTwinPart
+from bench.station.model import ChargerTwin as ChargerTwinPart
 from drivers.charger.profile import load_profile
 from drivers.clock import SessionClock
 from drivers.errors import ConfigError, NotOpenError

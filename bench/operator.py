@@ -26,7 +26,7 @@ from typing import Literal, Protocol, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.station_yaml import read_document, read_file
+from bench.station.source import read_document, read_file
 from drivers.clock import Deadline, SessionClock
 from drivers.errors import BenchError, ConfigError, InterlockTripped
 

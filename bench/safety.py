@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.station_model import Limit, Limits
+from bench.station.model import Limit, Limits
 from drivers.readings import Reading
 from drivers.roles import ChargerReadings, PowerMeterReadings, VehicleReadings
 

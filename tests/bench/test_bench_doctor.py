@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import doctor
-from bench.doctor import Examination, Finding, examine
+from bench.commands import doctor
+from bench.commands.doctor import Examination, Finding, examine
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_foreign_distribution_that_owns_one_of_our_names_is_named_with_its_rem
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: paperwork\nVersion: 3.1\n")
     (info / "top_level.txt").write_text("reports\n")
     (info / "RECORD").write_text("reports/__init__.py,,\n")
-    script = "import json; from bench.doctor import examine; print(json.dumps(examine().document()))"
+    script = "import json; from bench.commands.doctor import examine; print(json.dumps(examine().document()))"
     # Behind our own packages on the path: only its metadata is seen.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])}
     done = subprocess.run(
@@ -101,7 +101,7 @@ def test_a_folder_that_lies_in_front_of_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "twins" / "__init__.py").write_text("")
     (tmp_path / "twins" / "clock.py").write_text("")
     script = (
-        "import sys, json; from bench import doctor; sys.path.insert(0, sys.argv[1]); "
+        "import sys, json; from bench.commands import doctor; sys.path.insert(0, sys.argv[1]); "
         "print(json.dumps([each.document() for each in doctor._names()]))"
     )
     done = subprocess.run(

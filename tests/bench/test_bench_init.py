@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.init import init_station, key_names, make_keys
+from bench.commands.init import init_station, key_names, make_keys
 from bench.station import load_station
 from drivers.errors import ConfigError
 from ledgers.formats.tlog import stored_log_key

@@ -17,8 +17,8 @@ from typing import Self
 import pytest
 
 from bench.assets import asset
+from bench.commands.look import Look, look
 from bench.emulation import EmulatedSite
-from bench.look import Look, look
 from bench.station import Station, load_station, parse_station
 from drivers.charger.profile import load_profile
 from drivers.clock import WallClock

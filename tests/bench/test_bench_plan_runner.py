@@ -18,10 +18,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from bench.assets import asset
-from bench.init import init_station
-from bench.plan_execution import Call
-from bench.plan_progress import Forecast, forecast
-from bench.plan_runner import PlanResult, find_plan, run_plan
+from bench.commands.init import init_station
+from bench.plans.execution import Call
+from bench.plans.progress import Forecast, forecast
+from bench.plans.runner import PlanResult, find_plan, run_plan
 from drivers.errors import ConfigError
 from ledgers.verify import verify_certificate
 from reports.run import Run
@@ -413,7 +413,7 @@ def test_progress_is_told_in_plain_lines_where_there_is_no_terminal(tmp_path: Pa
         "    Set Charger Power    -100 W    within=20 s\n    Wait    90 min\n",
     )
     program = (
-        "import sys; from pathlib import Path; from bench.plan_runner import run_plan; "
+        "import sys; from pathlib import Path; from bench.plans.runner import run_plan; "
         "sys.exit(run_plan(Path(sys.argv[1]), runs=Path(sys.argv[2]), live=True).exit_code)"
     )
     done = subprocess.run(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bench.assets import asset
-from bench.init import init_station
-from bench.replay import ReplayResult, replay_log
+from bench.commands.init import init_station
+from bench.commands.replay import ReplayResult, replay_log
 from drivers.errors import BenchError, ConfigError
 from ledgers.canonical import sha256_hex
 from ledgers.records import Agreement, Material, usage_record_from_bytes

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.safety import Guard, Snapshot
-from bench.station_model import CellVoltageLimit, Limits, PercentLimit, PowerLimit, TemperatureLimit
+from bench.station.model import CellVoltageLimit, Limits, PercentLimit, PowerLimit, TemperatureLimit
 from drivers.readings import Quality, Reading, missing
 from drivers.roles import ChargerReadings, ChargerState, PowerMeterReadings, VehicleReadings
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from bench.secrets import Secret, is_reference
+from bench.station.secrets import Secret, is_reference
 from drivers.errors import ConfigError
 
 

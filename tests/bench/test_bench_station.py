@@ -9,10 +9,10 @@ import pytest
 
 from bench.assets import asset
 from bench.station import Station, load_station, parse_station, plan_document, plan_text, station_schema
-from bench.station_address import SerialAddress, TcpAddress, parse_address
-from bench.station_checks import WIRES, registered_drivers
-from bench.station_model import AnalyzerTwin, ChargerTwin, GridTwin, VehicleTwin
-from bench.station_yaml import read_document
+from bench.station.address import SerialAddress, TcpAddress, parse_address
+from bench.station.checks import WIRES, registered_drivers
+from bench.station.model import AnalyzerTwin, ChargerTwin, GridTwin, VehicleTwin
+from bench.station.source import read_document
 from drivers.errors import ConfigError
 
 # Line numbers in the tests count from the first line of this text.

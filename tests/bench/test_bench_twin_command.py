@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.init import make_keys
+from bench.commands.init import make_keys
+from bench.commands.twin import serve_twin
 from bench.station import load_station
-from bench.twin_command import serve_twin
 from drivers.charger.modbus import ModbusCharger, ModbusConfig
 from drivers.clock import Deadline, WallClock
 from drivers.errors import ConfigError

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bench.station_address import TwinAddress
-from bench.station_checks import is_metal
-from bench.station_model import ChargerDevice, Device, DevicePart
+from bench.station.address import TwinAddress
+from bench.station.checks import is_metal
+from bench.station.model import ChargerDevice, Device, DevicePart
 
 if TYPE_CHECKING:
     from bench.station import Station

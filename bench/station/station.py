@@ -20,11 +20,10 @@ from pathlib import Path
 
 from pydantic import PrivateAttr, ValidationError
 
-from bench.secrets import Secret
-from bench.station_address import OcppAddress, TwinAddress
-from bench.station_checks import charge_points, check, is_metal, resolve_tariff
-from bench.station_diagnosis import SchemaValue, diagnose, empty_values
-from bench.station_model import (
+from bench.station.address import OcppAddress, TwinAddress
+from bench.station.checks import charge_points, check, is_metal, resolve_tariff
+from bench.station.diagnosis import SchemaValue, diagnose, empty_values
+from bench.station.model import (
     DEFAULT_CHARGER_WATCHDOG_S,
     DEFAULT_START_UTC,
     SCHEMA,
@@ -33,8 +32,9 @@ from bench.station_model import (
     ChargerDevice,
     StationModel,
 )
-from bench.station_plan import PlanLine, make_plan, plan_document, plan_text
-from bench.station_yaml import Document, Problem, dotted, raise_problems, read_document, read_file
+from bench.station.plan import PlanLine, make_plan, plan_document, plan_text
+from bench.station.secrets import Secret
+from bench.station.source import Document, Problem, dotted, raise_problems, read_document, read_file
 from drivers.errors import ConfigError
 
 __all__ = [

@@ -21,8 +21,8 @@ from pathlib import Path
 from bench.assets import asset
 from bench.emulation import EmulatedSite, Face
 from bench.station import Station, load_station
-from bench.station_address import parse_listen
-from bench.station_model import ChargerDevice
+from bench.station.address import parse_listen
+from bench.station.model import ChargerDevice
 from drivers.charger.profile import load_profile
 from drivers.clock import Deadline, WallClock
 from drivers.errors import BenchError, ConfigError

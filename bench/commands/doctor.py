@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.assets import FOLDERS, list_assets
-from bench.station_checks import ROLES
+from bench.station.checks import ROLES
 from drivers.errors import ConfigError
 from ledgers.canonical import Json
 
@@ -195,7 +195,7 @@ def _release(text: str) -> tuple[int, ...]:
 def _names() -> Iterator[Finding]:
     """Whether our import names are ours: foreign distributions that own one, and folders that lie in front."""
     owners = packages_distributions()
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     for name in OUR_NAMES:
         foreign = sorted({owner for owner in owners.get(name, []) if _canonical(owner) != _OURS})
         spec = importlib.util.find_spec(name)

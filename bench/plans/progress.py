@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from bench.keywords.opened import StationRun
 from bench.keywords.quantities import Duration
 from bench.keywords.workbench import Workbench
-from bench.plan_execution import Call, PlanTest
+from bench.plans.execution import Call, PlanTest
 from bench.safety import Snapshot
 from bench.station import Station
 

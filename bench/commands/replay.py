@@ -32,8 +32,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from bench.assets import asset
+from bench.commands.replay_record import NOT_RECONCILED, Recording, Tally, energy_reason, make_record, raised_alarms
 from bench.desk import Keyring
-from bench.replay_record import NOT_RECONCILED, Recording, Tally, energy_reason, make_record, raised_alarms
 from bench.station import Station, load_station
 from drivers.errors import ConfigError
 from drivers.readings import Quality

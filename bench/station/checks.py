@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.assets import asset, list_assets
-from bench.station_address import OcppAddress, TwinAddress
-from bench.station_model import ChargerDevice, ChargerTwin, StationModel
+from bench.station.address import OcppAddress, TwinAddress
+from bench.station.model import ChargerDevice, ChargerTwin, StationModel
 from drivers.charger.profile import load_profile
 from drivers.errors import ConfigError
 from ledgers.channels import CONTRACT_ROLE, load_channels

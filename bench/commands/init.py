@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.assets import asset
 from bench.station import Station, default_keys_folder, load_station, parse_station
-from bench.station_checks import LOG_KEY_NAME
+from bench.station.checks import LOG_KEY_NAME
 from drivers.errors import ConfigError
 from ledgers.channels import CONTRACT_ROLE, load_channels
 from ledgers.errors import LedgerError

@@ -28,8 +28,8 @@ from bench.devices import find_driver
 from bench.keywords.opened import StationRun
 from bench.keywords.workbench import DEFAULT_STATION
 from bench.operator import AnswerFileOperator
-from bench.plan_execution import LOG, OUTPUT, REPORT, XUNIT, Execution, PlanTest, execute, rehearse
-from bench.plan_progress import PlanProgress, forecast
+from bench.plans.execution import LOG, OUTPUT, REPORT, XUNIT, Execution, PlanTest, execute, rehearse
+from bench.plans.progress import PlanProgress, forecast
 from bench.station import Station, load_station
 from drivers.clock import WallClock
 from drivers.errors import ConfigError

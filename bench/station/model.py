@@ -2,7 +2,7 @@
 
 The station file is the only thing that changes between emulated and metal, so it must be impossible to misread: units
 stand in the names of keys, types are strict (`"45"` is not 45), unknown keys are refused, every time-out is bounded.
-These classes judge one group at a time; what several groups say together is judged by `bench.station_checks`.
+These classes judge one group at a time; what several groups say together is judged by `bench.station.checks`.
 
 The JSON schema that is shipped (`stations/station.schema.json`) is made from these classes, descriptions and all.
 """
@@ -15,8 +15,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from bench.secrets import Secret
-from bench.station_address import Address, parse_address, parse_listen
+from bench.station.address import Address, parse_address, parse_listen
+from bench.station.secrets import Secret
 
 SCHEMA_NAME = "v2gbench.station"
 SCHEMA_MAJOR = 1

@@ -1,0 +1,1 @@
+"""What the commands of `v2gbench` do, a module each; `bench.cli` only parses."""

@@ -1,0 +1,1 @@
+"""Running Robot Framework plans: rehearsal, execution, live progress, verdict and exit code."""
