@@ -384,14 +384,24 @@ class RunWriter:
         try:
             if problem is None:
                 digest = sha256_of(export_lines(self._db))
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            # one file that opens on a read-only medium too
-            self._db.execute("PRAGMA journal_mode = DELETE")
+            self._into_one_file()
         except sqlite3.Error as error:
             problem = problem or _disk_error(self.folder, "close the database", error)
         finally:
             self._db.close()
         return digest, problem
+
+    def _into_one_file(self) -> None:
+        """Fold the write-ahead log in, for one file that opens on a read-only medium too.
+
+        While somebody reads the run, its log has to stay; nothing is lost, and the next reader folds it in.
+        """
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                raise
 
     def _require_open(self) -> None:
         if self._broken is not None:

@@ -524,3 +524,20 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 def test_there_are_no_unfinished_runs_where_there_is_no_folder(tmp_path: Path) -> None:
     assert unfinished_runs(tmp_path / "runs") == ()
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY  # the limit was the child's own
+
+
+def test_a_run_that_somebody_reads_while_it_closes_is_closed_all_the_same(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, plan="read", station="s", stepped=True, manifest={}, now_s=lambda: 0.0)
+    writer.record_cycle(
+        0, 0.0, 1_700_000_000.0, [(1.0, "W", 0.0, 1_700_000_000.0, "charger.ac_power", "good")], None, ()
+    )
+    reader = sqlite3.connect(writer.folder / "run.sqlite", isolation_level=None)
+    try:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM cycles").fetchone() == (1,)
+        writer.close(verdict="completed")
+    finally:
+        reader.close()
+    with Run.open(writer.folder) as run:
+        assert run.is_finished
+        assert len(run.series("charger.ac_power")) == 1

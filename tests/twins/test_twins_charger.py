@@ -294,7 +294,9 @@ def test_the_meter_tells_the_power_at_the_grid_terminals_inside_its_accuracy() -
 def test_meter_registers_are_the_integral_of_true_power_per_direction(course: list[tuple[float, float]]) -> None:
     stand = Stand(power_accuracy=EXACT)
     meter = stand.charger.meter
-    taken_wh = given_wh = 0.0
+    taken_wh, given_wh = meter.import_wh, meter.export_wh  # a register begins within its first watt-hour
+    assert 0.0 <= taken_wh < 1.0
+    assert 0.0 <= given_wh < 1.0
     for setpoint_w, dt_s in course:
         stand.charger.set_setpoint(setpoint_w)
         before = meter.import_wh, meter.export_wh

@@ -122,6 +122,8 @@ class ChargerTwin:
             current=Channel(CURRENT_ACCURACY, rng),
             fault=fault,
         )
+        # No session begins on a whole count: a register cut to 1 Wh would else always read too little.
+        self.meter.import_wh, self.meter.export_wh = rng.random(), rng.random()
         self._dc_voltage = Channel(VOLTAGE_ACCURACY, rng)
         self._dc_current = Channel(CURRENT_ACCURACY, rng)
         self.heartbeat_timeout_s = heartbeat_timeout_s
