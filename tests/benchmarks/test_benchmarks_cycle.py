@@ -86,7 +86,7 @@ def test_the_peer_carries_all_that_a_session_sent_and_committed(tmp_path: Path) 
     reports = [text for cycle in traffic["frames"] for _, text in cycle if "MeterValues" in text]
     assert len(reports) >= 2
     readings = traffic["inserts"]["INSERT INTO readings"]
-    assert min(len(rows) for rows in readings) >= 20
+    assert min(len(rows) for rows in readings) >= 15  # what a device never offers is written down once
     result = run(traffic)
     assert result["cycles"] == timing.cycles
     assert len(result["parts_s"]) == len(timing.parts_s) == 1
