@@ -223,9 +223,12 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Render the report of a run again, from what was recorded; export its readings."""
+    from drivers.errors import ConfigError
     from reports.html import write_report
     from reports.run import Run
 
+    if wide and csv is None:
+        raise ConfigError("--wide shapes the CSV file; name it with --csv FILE")
     written = {"report": str(write_report(folder))}
     if csv is not None:
         with Run.open(folder) as opened:

@@ -185,9 +185,10 @@ class Rack:
         if not self.station.any_metal or self._energise is not None:
             return
         what = ", ".join(self.station.metal)
+        verb = "is" if len(self.station.metal) == 1 else "are"
         if self._given_operator is None:
             raise ConfigError(
-                f"{self.station.path}: {what} is metal, and real power needs somebody's word; "
+                f"{self.station.path}: {what} {verb} metal, and real power needs somebody's word; "
                 "say --energise, or run from a terminal and answer the question"
             )
         self._energise = self._given_operator.energise(what)

@@ -128,12 +128,16 @@ class Verdict:
 def verify_certificate(path: Path, trust: Path | None = None) -> Verdict:
     """Check the certificate at `path` and the files beside it; with `trust`, check its signers against that file.
 
+    What the certificate names is checked: the signed record, the two OCMF records, ledger entries with their proofs,
+    and the settlement receipt. Other files of a run folder (readings, wire trace, report) are not part of it.
     Never raises for anything that a file can hold: a missing, damaged or huge file is a failed check.
     """
     run = _Run()
     trusted: Trust | None = None
     data: bytes | None = None
     with run.check("certificate file") as answer:
+        if path.is_dir():
+            raise RecordError(f"{path} is a folder; name the certificate.json inside it")
         data = read_regular_file(path, limit=CERTIFICATE_LIMIT_BYTES)
         answer.say(f"{path.name}, {len(data)} bytes")
     if trust is not None:

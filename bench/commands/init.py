@@ -62,6 +62,8 @@ def init_station(folder: Path, *, metal: bool = False, name: str | None = None) 
     `metal` takes the example of real devices instead of the emulated one; `name` is by default made from the folder's.
     Raises ConfigError when the folder cannot be written, an existing station file is wrong, or a key is unusable.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, not a folder; name the folder that the station file goes to")
     path = folder / STATION_FILE
     made = not path.exists()
     if made:

@@ -219,4 +219,5 @@ def _place_first(sentence: str) -> str:
 
 def _one_line(text: str) -> str:
     """Robot's message as one line: the class of a failed conversion says nothing to whoever wrote the plan."""
-    return " ".join(text.split()).removeprefix("ValueError: ")
+    told, _, _ = text.partition("Traceback (most recent call last)")  # Robot adds it when an import fails
+    return " ".join(told.split()).removeprefix("ValueError: ")

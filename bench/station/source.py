@@ -94,7 +94,8 @@ def read_file(path: Path, *, what: str) -> bytes:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no {what} at {path}; 'v2gbench init' writes one to start from") from error
+        remedy = "'v2gbench init' writes one to start from" if what == "station file" else "check the path"
+        raise ConfigError(f"there is no {what} at {path}; {remedy}") from error
     except OSError as error:
         raise ConfigError(f"the {what} {path} cannot be read ({error.strerror}); check its path and rights") from error
     if len(data) > _MAX_BYTES:
