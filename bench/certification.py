@@ -25,7 +25,7 @@ from bench.session import SessionLog
 from bench.station import Station
 from bench.station.address import TwinAddress
 from bench.station.model import AnalyzerTwin, ChargerTwin, VehicleTwin
-from bench.witnesses import Window, WitnessSheet
+from bench.witnesses import VEHICLE_GAIN_PERCENT, VEHICLE_OFFSET_W, Window, WitnessSheet
 from drivers.roles import Nameplate, VehicleReadings
 from ledgers.asset_fields import build_asset
 from ledgers.canonical import Json
@@ -192,13 +192,13 @@ def witness_sheets(station: Station, devices: DeviceSet) -> tuple[WitnessSheet, 
         ]
     if devices.vehicle is not None:
         vehicle = devices.vehicle_name
-        gain, offset = _stated(station, vehicle, gain_percent=1.0, offset_w=20.0)
+        gain, offset = _stated(station, vehicle, gain_percent=VEHICLE_GAIN_PERCENT, offset_w=VEHICLE_OFFSET_W)
         sheets.append(
             WitnessSheet(
                 witness=vehicle,
                 plane=Plane.DC,
-                gain_percent=gain,  # current 0.8 % and voltage 0.2 % in the worst sum; engineering choice
-                offset_w=offset,  # 0.05 A at 400 V
+                gain_percent=gain,
+                offset_w=offset,
                 resolution_wh=0.0,
                 poll_s=devices.vehicle_poll_s,
                 clock_s=cycle_s,

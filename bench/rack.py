@@ -166,6 +166,11 @@ class Rack:
         return self.cycle.last_full_vehicle
 
     @property
+    def silent_settle_s(self) -> float:
+        """Session time after which a charger that does not answer is down by its own watchdog and ramp."""
+        return (self.watchdog_armed_s or 0.0) + _RAMP_DOWN_S
+
+    @property
     def csms(self) -> CentralSystem | None:
         """The OCPP central system, None when the station has none."""
         return self._csms
@@ -441,7 +446,7 @@ class Rack:
         """Reach the safe state and record until the power is gone; an error here must not hide the first one."""
         del kind, trace
         try:
-            self.cycle.settle(_SETTLE_S, silent_s=(self.watchdog_armed_s or 0.0) + _RAMP_DOWN_S)
+            self.cycle.settle(_SETTLE_S, silent_s=self.silent_settle_s)
         except BenchError as problem:
             if error is None:
                 raise

@@ -262,7 +262,7 @@ class SessionRunner:
             self._tripped = cycle.trip.finding.sentence
         self._aborted = self._aborted or aborted
         if self._tripped or self._aborted:
-            cycle.settle(_RAMP_DOWN_S, silent_s=(rack.watchdog_armed_s or 0.0) + 5.0)
+            cycle.settle(_RAMP_DOWN_S, silent_s=rack.silent_settle_s)
         self._end_s, self._end_utc_s = cycle.now_s, rack.clock.utc_s
         if self._tripped:
             rack.conclude("tripped", self._tripped)

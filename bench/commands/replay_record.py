@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from bench.desk import Keyring
 from bench.station import Station
+from bench.witnesses import VEHICLE_GAIN_PERCENT, VEHICLE_OFFSET_W
 from ledgers.asset_fields import asset_table, build_asset
 from ledgers.canonical import Json
 from ledgers.ports import ContractEvent
@@ -45,8 +46,6 @@ from twins.replay import Summary
 NOT_RECONCILED = "a recording has one witness, the vehicle, so there is nothing to reconcile it with"
 
 _COVERED_SHARE = 0.9  # engineering choice: of the recording's time, below which its energy is not known
-_GAIN_PERCENT = 1.0  # pack voltage times current, as for a vehicle on the bench; engineering choice
-_OFFSET_W = 20.0  # 0.05 A at 400 V
 _MOVING_KMH = 3.0
 
 
@@ -174,8 +173,8 @@ def _energy(recording: Recording) -> Energy:
     figures = {}
     for direction, value_wh in ((Direction.IMPORT, pack.into_pack_wh), (Direction.EXPORT, pack.out_of_pack_wh)):
         parts = {
-            "gain": _GAIN_PERCENT / 100.0 * value_wh,
-            "offset": _OFFSET_W * pack.covered_s / 3600.0,
+            "gain": VEHICLE_GAIN_PERCENT / 100.0 * value_wh,
+            "offset": VEHICLE_OFFSET_W * pack.covered_s / 3600.0,
             # What passed while nothing was known lies between nothing and the largest power all along.
             "gaps": max(0.0, summary.duration_s - pack.covered_s) * recording.tally.largest_power_w / 3600.0,
         }
