@@ -1,4 +1,4 @@
-"""Stations, tariffs and test plans that come with the bench, found wherever it was installed from.
+"""Scenarios, stations, tariffs and test plans that come with the bench, found wherever it was installed from.
 
 In a wheel they lie in `v2gbench/data/`; in a checkout (also an editable install) at the top, where people edit them. A
 caller names them alike in both: `stations/emulated.yaml`. A checkout wins, because an editable install may have left a
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from drivers.errors import ConfigError
 
-FOLDERS = ("stations", "tariffs", "test_plans")
+FOLDERS = ("scenarios", "stations", "tariffs", "test_plans")
 
 
 def asset(name: str) -> Path:
@@ -52,7 +52,7 @@ def list_assets(folder: str | None = None) -> tuple[str, ...]:
 def data_root(package_folder: Path) -> Path:
     """The folder that holds `FOLDERS`, for a `v2gbench` package that lies at `package_folder`."""
     checkout = package_folder.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / FOLDERS[0]).is_dir():
+    if (checkout / "pyproject.toml").is_file() and (checkout / "stations").is_dir():
         return checkout
     wheel = package_folder / "data"
     if wheel.is_dir():

@@ -41,6 +41,7 @@ from twins.grid import LowVoltageGrid
 from twins.instrument.power_analyzer import AC_POWER_ACCURACY, DC_POWER_ACCURACY, PowerAnalyzer
 from twins.measurement import Accuracy, Fault, generator
 from twins.pack.bms import CURRENT_ACCURACY
+from twins.pack.parameters import resolve_pack
 from twins.site import Site
 from twins.vehicle.van import Van
 
@@ -91,6 +92,7 @@ class EmulatedSite:
             generator(seed, van_name),
             current_accuracy=_current_accuracy(van_part.errors),
             fault=_fault(van_part.fault),
+            pack=None if van_part.pack is None else resolve_pack(van_part.pack, station.folder),
             **_arguments(van_part),
         )
         self.charger = ChargerTwin(

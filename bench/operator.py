@@ -26,8 +26,8 @@ from typing import Literal, Protocol, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.station.source import read_document, read_file
 from drivers.clock import Deadline, SessionClock
+from drivers.documents.source import read_document, read_file
 from drivers.errors import BenchError, ConfigError, InterlockTripped
 
 ANSWERS_SCHEMA = "v2gbench.answers/1.0"

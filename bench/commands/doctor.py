@@ -8,7 +8,6 @@ packages have short names, so a foreign distribution or folder that owns one of 
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import re
@@ -17,6 +16,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, requires, version
 from pathlib import Path
 from typing import Literal
@@ -198,7 +198,7 @@ def _names() -> Iterator[Finding]:
     home = Path(__file__).resolve().parents[2]
     for name in OUR_NAMES:
         foreign = sorted({owner for owner in owners.get(name, []) if _canonical(owner) != _OURS})
-        spec = importlib.util.find_spec(name)
+        spec = PathFinder.find_spec(name)  # where a fresh start would find it, whatever is imported already
         origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve().parent
         if foreign:
             owner = ", ".join(foreign)

@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 from bench.assets import asset, list_assets
 from bench.station.address import OcppAddress, TwinAddress
-from bench.station.model import ChargerDevice, ChargerTwin, StationModel
+from bench.station.model import ChargerDevice, ChargerTwin, StationModel, VehicleTwin
 from drivers.charger.profile import load_profile
 from drivers.errors import ConfigError
 from ledgers.channels import CONTRACT_ROLE, load_channels
+from twins.pack.parameters import resolve_pack
 
 LOG_KEY_NAME = "log"
 ROLES = ("charger", "vehicle", "power_meter")
@@ -110,6 +111,7 @@ def check(station: StationModel, folder: Path) -> list[Finding]:
         _central_system(station),
         _limits(station),
         _keys(station, folder),
+        _packs(station, folder),
         _tariff(station, folder),
     )
     return [finding for rule in rules for finding in rule]
@@ -328,6 +330,16 @@ def _keys(station: StationModel, folder: Path) -> Iterator[Finding]:
                 ("keys", "folder"),
                 f"keys may not lie in the folder of runs, which is handed on ({runs}); choose another folder",
             )
+
+
+def _packs(station: StationModel, folder: Path) -> Iterator[Finding]:
+    """The battery of each vehicle twin can be read."""
+    for name, part in station.twins.items():
+        if isinstance(part, VehicleTwin) and part.pack is not None:
+            try:
+                resolve_pack(part.pack, folder)
+            except ConfigError as error:
+                yield Finding(("twins", name, "pack"), str(error))
 
 
 def _tariff(station: StationModel, folder: Path) -> Iterator[Finding]:

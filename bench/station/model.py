@@ -99,7 +99,7 @@ class TwinPart(Part):
         return {
             name: value
             for name, value in self
-            if isinstance(value, int | float | str) and name not in {"kind", "charge_point", *self.links}
+            if isinstance(value, int | float | str) and name not in {"kind", "charge_point", "pack", *self.links}
         }
 
 
@@ -125,6 +125,11 @@ class VehicleTwin(TwinPart):
         default=None, ge=-30, le=60, description="pack at the start, in °C; the air's where it is left out"
     )
     odometer_km: int = Field(default=48_210, ge=0, le=999_999, description="in km")
+    pack: str | None = Field(
+        default=None,
+        min_length=1,
+        description="its battery: a pack file beside the station file, or the name of one that comes with the twins",
+    )
     errors: CurrentErrors | None = Field(default=None, description="data sheet of the battery management system")
     fault: PlantedFault | None = Field(default=None, description=_FAULT)
 

@@ -22,7 +22,6 @@ from pydantic import PrivateAttr, ValidationError
 
 from bench.station.address import OcppAddress, TwinAddress
 from bench.station.checks import charge_points, check, is_metal, resolve_tariff
-from bench.station.diagnosis import SchemaValue, diagnose, empty_values
 from bench.station.model import (
     DEFAULT_CHARGER_WATCHDOG_S,
     DEFAULT_START_UTC,
@@ -34,7 +33,8 @@ from bench.station.model import (
 )
 from bench.station.plan import PlanLine, make_plan, plan_document, plan_text
 from bench.station.secrets import Secret
-from bench.station.source import Document, Problem, dotted, raise_problems, read_document, read_file
+from drivers.documents.diagnosis import SchemaValue, diagnose, empty_values
+from drivers.documents.source import Document, Problem, dotted, raise_problems, read_document, read_file
 from drivers.errors import ConfigError
 
 __all__ = [

@@ -38,7 +38,7 @@ def test_nothing_outside_the_data_folders_is_reached(name: str) -> None:
 
 
 def test_an_unknown_folder_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="there are stations, tariffs, test_plans"):
+    with pytest.raises(ConfigError, match="there are scenarios, stations, tariffs, test_plans"):
         list_assets("recordings")
 
 

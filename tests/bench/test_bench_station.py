@@ -12,7 +12,7 @@ from bench.station import Station, load_station, parse_station, plan_document, p
 from bench.station.address import SerialAddress, TcpAddress, parse_address
 from bench.station.checks import WIRES, registered_drivers
 from bench.station.model import AnalyzerTwin, ChargerTwin, GridTwin, VehicleTwin
-from bench.station.source import read_document
+from drivers.documents.source import read_document
 from drivers.errors import ConfigError
 
 # Line numbers in the tests count from the first line of this text.

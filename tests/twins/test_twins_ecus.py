@@ -88,7 +88,7 @@ def test_the_battery_controller_refuses_what_it_does_not_know(van: Van, request_
         ("3e00", "7e00"),
         ("221103", "621103a2"),  # 13.0 V / 0.08
         ("221156", "62115601"),
-        ("22115d", "62115d7e"),  # 23.0 degC: the sensor has an offset of its own
+        ("22115d", "62115d7c"),  # 23.0 degC: the sensor has an offset of its own
         ("221203", "6212030003"),
         ("221205", "6212050008"),
         ("221234", "62123400"),
@@ -233,9 +233,9 @@ def test_broadcasts_carry_the_state_with_right_checksums(van: Van) -> None:
 
 
 def test_a_frame_is_right_bit_by_bit(van: Van) -> None:
-    # 0x1DB: -1.5 A is -3 in 11 bits (7FD), 337.0 V is 674 (2A2) in 10 bits, interlock, dash SOC 17 %; counter 0.
+    # 0x1DB: -1.5 A is -3 in 11 bits (7FD), 337.0 V is 674 (2A2) in 10 bits, interlock, dash SOC 15 %; counter 0.
     frame = Broadcaster(van).frame(0x1DB)
-    assert frame.data[:7] == bytes.fromhex("ffa0a888110000")
+    assert frame.data[:7] == bytes.fromhex("ffa0a8880f0000")
     assert frame.data[7] == crc_by_bits(frame.data[:7])
 
 

@@ -1,16 +1,15 @@
-"""The pack twin: every watt-hour is either stored or heat, charge stays between empty and full, signs are kept."""
+"""The pack twin, stepped: every watt-hour is stored or lost, charge stays between empty and full, signs are kept."""
 
 from __future__ import annotations
 
-import bisect
-import itertools
-
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twins.pack.pack import LumpedPack
-from twins.pack.parameters import OPEN_CIRCUIT_POINTS, PackParameters
+from drivers.errors import ConfigError
+from twins.pack import layout
+from twins.pack.pack import PackTwin
+from twins.pack.parameters import PackParameters, shipped_pack
 
 socs = st.floats(0.0, 1.0)
 temperatures_c = st.floats(-15.0, 50.0)
@@ -18,38 +17,31 @@ powers_w = st.floats(-20_000.0, 20_000.0)
 steps_s = st.sampled_from([1.0, 10.0, 60.0])
 
 
-def stored_wh(pack: LumpedPack) -> float:
-    """Energy under the open-circuit curve up to the present charge: trapezoids between the published points."""
-    percent = 100.0 * pack.soc
-    at = bisect.bisect_right([p for p, _ in OPEN_CIRCUIT_POINTS], percent)
-    points = list(OPEN_CIRCUIT_POINTS[:at])
-    if at < len(OPEN_CIRCUIT_POINTS):
-        (x0, y0), (x1, y1) = OPEN_CIRCUIT_POINTS[at - 1], OPEN_CIRCUIT_POINTS[at]
-        points.append((percent, y0 + (y1 - y0) * (percent - x0) / (x1 - x0)))
-    area = sum((x1 - x0) * (y0 + y1) / 2.0 for (x0, y0), (x1, y1) in itertools.pairwise(points))
-    return 96.0 * area / 100.0 * pack.capacity_ah
+def unexplained_wh(pack: PackTwin, before_wh: float) -> float:
+    """Terminal work less change of stored energy less loss, since a pack that held `before_wh` and was at rest."""
+    now = pack.snapshot()
+    work_wh = now.charged_wh - now.discharged_wh
+    return work_wh - (now.stored_wh + now.polarisation_wh - before_wh) - now.loss_wh - now.aging_wh
 
 
+@settings(deadline=None)
 @given(soc=socs, temperature_c=temperatures_c, power_w=powers_w, step_s=steps_s, count=st.integers(1, 30))
-def test_terminal_work_is_change_of_stored_energy_plus_heat(
+def test_terminal_work_is_change_of_stored_energy_plus_irreversible_loss(
     soc: float, temperature_c: float, power_w: float, step_s: float, count: int
 ) -> None:
-    pack = LumpedPack(soc=soc, temperature_c=temperature_c)
-    before_wh = stored_wh(pack)
-    work_wh = 0.0
+    pack = PackTwin(soc=soc, temperature_c=temperature_c)
+    before_wh = pack.snapshot().stored_wh
     for _ in range(count):
         pack.step(power_w, step_s)
-        work_wh += pack.power_w * step_s / 3600.0
-    assert pack.charged_wh - pack.discharged_wh == pytest.approx(work_wh, abs=1e-6)
-    # The open-circuit voltage is taken at the middle of a step: exact but for kinks of the curve inside one.
-    assert work_wh == pytest.approx(stored_wh(pack) - before_wh + pack.heat_wh, rel=2e-4, abs=0.02)
+    assert unexplained_wh(pack, before_wh) == pytest.approx(0.0, abs=1e-6 * 41_000.0)
+    assert pack.snapshot().loss_wh >= 0.0
 
 
 @given(soc=socs, power_w=powers_w, step_s=steps_s)
 def test_the_sign_of_what_flows_is_that_of_what_was_asked_or_nothing_flows(
     soc: float, power_w: float, step_s: float
 ) -> None:
-    pack = LumpedPack(soc=soc)
+    pack = PackTwin(soc=soc)
     pack.step(power_w, step_s)
     assert pack.power_w * power_w >= 0.0
     assert pack.current_a * power_w >= 0.0
@@ -61,131 +53,188 @@ def test_the_sign_of_what_flows_is_that_of_what_was_asked_or_nothing_flows(
 def test_charge_stays_between_empty_and_full_and_is_what_was_counted(
     course: list[tuple[float, float]], soc: float
 ) -> None:
-    pack = LumpedPack(soc=soc)
+    pack = PackTwin(soc=soc)
     for power_w, step_s in course:
         pack.step(power_w, step_s)
         assert 0.0 <= pack.soc <= 1.0
-    assert (pack.soc - soc) * pack.capacity_ah == pytest.approx(pack.charged_ah - pack.discharged_ah, abs=1e-6)
+    now = pack.snapshot()
+    # Self-discharge of 0.3 % a month moves 0.1 mAh a second.
+    assert (pack.soc - soc) * pack.capacity_ah == pytest.approx(now.charged_ah - now.discharged_ah, abs=1e-3)
 
 
 @pytest.mark.parametrize("step_s", [1.0, 10.0, 60.0])
 def test_a_full_pack_takes_nothing_and_an_empty_one_gives_nothing(step_s: float) -> None:
-    full, empty = LumpedPack(soc=1.0), LumpedPack(soc=0.0)
+    full, empty = PackTwin(soc=1.0), PackTwin(soc=0.0)
     for _ in range(5):
         full.step(5_000.0, step_s)
         empty.step(-5_000.0, step_s)
-    assert (full.power_w, full.current_a, full.charged_wh, full.soc) == (0.0, 0.0, 0.0, 1.0)
-    assert (empty.power_w, empty.current_a, empty.discharged_wh, empty.soc) == (0.0, 0.0, 0.0, 0.0)
+    assert full.soc == pytest.approx(1.0, abs=1e-6)
+    assert (full.power_w, full.limited & layout.FULL) == (pytest.approx(0.0, abs=0.6), layout.FULL)  # its own leak
+    assert (empty.power_w, empty.current_a, empty.soc) == (0.0, 0.0, 0.0)
+    assert empty.limited & (layout.EMPTY | layout.LOW_VOLTAGE)
 
 
 # Room for 280 W over the minute; a little too much and far too much.
 @pytest.mark.parametrize("power_w", [370.0, 20_000.0])
 def test_a_pack_that_fills_within_a_step_takes_what_it_has_room_for(power_w: float) -> None:
-    pack = LumpedPack(soc=0.9999)
-    before_wh = stored_wh(pack)
+    pack = PackTwin(soc=0.9999)
+    before_wh = pack.snapshot().stored_wh
     pack.step(power_w, 60.0)
-    assert pack.soc == 1.0
-    assert pack.charged_ah == pytest.approx(0.0001 * 115.44)
+    now = pack.snapshot()
+    assert pack.soc == pytest.approx(1.0, abs=1e-7)
+    assert now.charged_ah == pytest.approx(0.0001 * 115.44, rel=1e-2)
     assert pack.power_w == pytest.approx(280.0, rel=0.01)
-    assert pack.charged_wh == pytest.approx(stored_wh(pack) - before_wh + pack.heat_wh, rel=1e-4)
+    assert unexplained_wh(pack, before_wh) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_pack_asked_for_more_than_it_can_give_gives_the_most_it_can() -> None:
-    # At 20 degC: 343 V behind 86 mOhm gives at most 343^2 / (4 x 0.086) = 343 kW, with half the voltage left.
-    pack = LumpedPack(soc=0.3)
-    most_w = pack.open_circuit_v() ** 2 / (4.0 * pack.resistance_ohm())
+def test_a_pack_asked_for_more_than_its_cells_can_give_gives_what_keeps_the_weakest_group_at_2_5_volts() -> None:
+    pack = PackTwin(soc=0.3)
     pack.step(-1e6, 1.0)
-    assert pack.power_w == pytest.approx(-most_w, rel=0.01)
-    assert pack.voltage_v == pytest.approx(pack.open_circuit_v() / 2.0, rel=0.01)
-    assert pack.charged_wh == 0.0
-    assert pack.discharged_wh == pytest.approx(most_w / 3600.0, rel=0.01)
+    assert pack.limited & (layout.LOW_VOLTAGE | layout.MOST_POWER)
+    assert min(pack.group_voltages_v()) == pytest.approx(2.5, abs=0.02)
+    assert -500_000.0 < pack.power_w < -200_000.0
+    assert pack.snapshot().charged_wh == 0.0
+
+
+def test_a_pack_fed_more_than_its_cells_can_take_takes_what_keeps_the_highest_group_at_4_25_volts() -> None:
+    pack = PackTwin(soc=0.9, temperature_c=0.0)
+    pack.step(150_000.0, 1.0)
+    assert pack.limited & layout.HIGH_VOLTAGE
+    assert max(pack.group_voltages_v()) == pytest.approx(4.25, abs=0.02)
+    assert 0.0 < pack.power_w < 150_000.0
 
 
 @given(soc=socs, temperature_c=temperatures_c)
 def test_limits_are_never_negative_and_vanish_where_the_pack_is_full_or_empty(soc: float, temperature_c: float) -> None:
-    pack = LumpedPack(soc=soc, temperature_c=temperature_c)
+    pack = PackTwin(soc=soc, temperature_c=temperature_c)
     assert 0.0 <= pack.charge_limit_w() <= 70_000.0
     assert 0.0 <= pack.discharge_limit_w() <= 110_000.0
-    assert LumpedPack(soc=1.0, temperature_c=temperature_c).charge_limit_w() == 0.0
-    assert LumpedPack(soc=0.0, temperature_c=temperature_c).discharge_limit_w() == 0.0
+    assert PackTwin(soc=1.0, temperature_c=temperature_c).charge_limit_w() == 0.0
+    assert PackTwin(soc=0.0, temperature_c=temperature_c).discharge_limit_w() == 0.0
 
 
 @pytest.mark.parametrize(
-    ("soc", "temperature_c", "limit_w"),
-    [(0.58, 20.0, 70_000.0), (0.25, 5.0, 44_600.0), (0.847, 20.0, 16_300.0), (0.877, 20.0, 12_500.0)],
+    ("soc", "temperature_c", "charge_w", "discharge_w"),
+    [(0.584, 19.0, 70_000.0, 110_000.0), (0.599, 20.0, 70_000.0, 110_000.0), (0.25, 5.0, 44_600.0, 65_960.0)],
 )
-def test_charge_limits_meet_the_recorded_anchors(soc: float, temperature_c: float, limit_w: float) -> None:
-    assert LumpedPack(soc=soc, temperature_c=temperature_c).charge_limit_w() == pytest.approx(limit_w, rel=0.005)
-
-
-@pytest.mark.parametrize(
-    ("soc", "voltage_v"), [(1.0, 403.2), (0.584, 358.8), (0.208, 340.0), (0.0, 307.2), (0.5, 352.5)]
-)
-def test_the_voltage_at_rest_runs_through_the_published_points(soc: float, voltage_v: float) -> None:
-    assert LumpedPack(soc=soc).open_circuit_v() == pytest.approx(voltage_v, abs=0.05)
+def test_power_limits_meet_the_recorded_e_nv200_within_5_percent(
+    soc: float, temperature_c: float, charge_w: float, discharge_w: float
+) -> None:
+    pack = PackTwin(soc=soc, temperature_c=temperature_c)
+    assert pack.charge_limit_w() == pytest.approx(charge_w, rel=0.05)
+    assert pack.discharge_limit_w() == pytest.approx(discharge_w, rel=0.05)
 
 
 @given(st.floats(0.0, 0.999), st.floats(0.0001, 0.001))
 def test_the_voltage_at_rest_rises_with_charge(soc: float, more: float) -> None:
-    assert LumpedPack(soc=soc + more).open_circuit_v() > LumpedPack(soc=soc).open_circuit_v()
+    assert PackTwin(soc=soc + more).open_circuit_v() > PackTwin(soc=soc).open_circuit_v()
 
 
 def test_cold_doubles_the_resistance_from_25_to_about_0_degrees() -> None:
-    warm, cold = LumpedPack(soc=0.5, temperature_c=25.0), LumpedPack(soc=0.5, temperature_c=0.0)
-    assert warm.resistance_ohm() == pytest.approx(0.075)
+    warm, cold = PackTwin(soc=0.5, temperature_c=25.0), PackTwin(soc=0.5, temperature_c=0.0)
+    assert warm.resistance_ohm() == pytest.approx(0.048)
     assert cold.resistance_ohm() / warm.resistance_ohm() == pytest.approx(2.09, abs=0.01)
 
 
 @pytest.mark.parametrize("step_s", [1.0, 10.0, 60.0])
-def test_heat_warms_the_thermal_mass_and_leaves_to_the_air(step_s: float) -> None:
-    pack = LumpedPack(soc=0.5, ambient_c=20.0, temperature_c=30.0)
+def test_heat_warms_the_three_masses_and_leaves_to_the_air(step_s: float) -> None:
+    pack = PackTwin(soc=0.7, ambient_c=20.0, temperature_c=30.0)
     lost_wh = 0.0
+    casing_before_c = 30.0
     for _ in range(int(3600.0 / step_s)):
-        middle_c = pack.temperature_c
         pack.step(-10_000.0, step_s)
-        lost_wh += 8.0 * ((middle_c + pack.temperature_c) / 2.0 - 20.0) * step_s / 3600.0
-    warmed_wh = 176_000.0 * (pack.temperature_c - 30.0) / 3600.0
-    assert pack.heat_wh == pytest.approx(warmed_wh + lost_wh, abs=0.01)
+        casing_c = float(pack._row[layout.CASING_C])
+        lost_wh += 8.0 * ((casing_before_c + casing_c) / 2.0 - 20.0) * step_s / 3600.0
+        casing_before_c = casing_c
+    warmed_j = (
+        176_000.0 * (pack.temperature_c - 30.0)
+        + 30_000.0 * (pack.plates_c - 30.0)
+        + 60_000.0 * (casing_before_c - 30.0)
+    )
+    now = pack.snapshot()
+    assert now.loss_wh + now.entropic_wh == pytest.approx(warmed_j / 3600.0 + lost_wh, abs=1e-6)
 
 
-def test_a_rested_pack_takes_the_temperature_of_the_air_and_keeps_its_charge() -> None:
-    pack = LumpedPack(soc=0.5, ambient_c=5.0, temperature_c=30.0)
+def test_a_rested_pack_takes_the_temperature_of_the_air_and_loses_3_percent_of_charge_in_ten_months() -> None:
+    pack = PackTwin(soc=0.5, ambient_c=5.0, temperature_c=30.0)
     for _ in range(5 * 24 * 60):
         pack.step(0.0, 60.0)
-    assert pack.temperature_c == pytest.approx(5.0, abs=0.01)
-    assert (pack.soc, pack.heat_wh, pack.current_a) == (0.5, 0.0, 0.0)
+    assert pack.temperature_c == pytest.approx(5.0, abs=0.05)
+    assert pack.current_a == 0.0
+    assert 0.5 - pack.soc == pytest.approx(0.003 * 5.0 / 30.44, rel=0.01)
 
 
 @pytest.mark.parametrize("step_s", [1.0, 10.0])
 def test_an_hour_of_5_kw_comes_out_alike_in_short_and_in_long_steps(step_s: float) -> None:
-    short, long = LumpedPack(soc=0.5), LumpedPack(soc=0.5)
+    short, long = PackTwin(soc=0.5), PackTwin(soc=0.5)
     for _ in range(int(3600.0 / step_s)):
         short.step(5_000.0, step_s)
     for _ in range(60):
         long.step(5_000.0, 60.0)
-    assert short.soc == pytest.approx(long.soc, abs=1e-6)
-    assert short.temperature_c == pytest.approx(long.temperature_c, abs=1e-3)
-    assert short.heat_wh == pytest.approx(long.heat_wh, rel=1e-3)
+    assert short.soc == pytest.approx(long.soc, abs=1e-5)
+    assert short.temperature_c == pytest.approx(long.temperature_c, abs=5e-3)
+    assert short.snapshot().loss_wh == pytest.approx(long.snapshot().loss_wh, rel=1e-3)
 
 
 def test_the_pack_of_the_parameters_holds_its_40_kilowatt_hours() -> None:
     # Between empty and full at rest; the car counts 40.4 kWh of it as usable when new (frame 0x59E).
-    assert 40_400.0 < stored_wh(LumpedPack(soc=1.0)) < 42_000.0
-    aged = LumpedPack(soc=1.0, soh=0.85, parameters=PackParameters(capacity_ah=100.0))
-    assert aged.capacity_ah == pytest.approx(85.0)
+    assert 40_400.0 < PackTwin(soc=1.0).snapshot().stored_wh < 42_000.0
+    aged = PackTwin(soc=1.0, soh=0.85)
+    assert aged.capacity_ah == pytest.approx(0.85 * 115.44)
+    assert aged.soh == pytest.approx(0.85)
 
 
-def test_groups_spread_as_given_around_the_mean_of_the_pack_voltage() -> None:
-    spread_v = tuple((number - 47.5) * 1e-4 for number in range(96))
-    pack = LumpedPack(soc=0.6, group_spread_v=spread_v)
-    pack.step(9_000.0, 1.0)
+def test_an_aged_pack_has_another_open_circuit_curve_than_a_new_one() -> None:
+    # Lost lithium shifts the half cells against each other: same ends, another middle.
+    new, aged = PackTwin(soc=0.5), PackTwin(soc=0.5, soh=0.8)
+    assert abs(new.open_circuit_v() - aged.open_circuit_v()) > 96 * 0.003
+    assert PackTwin(soc=1.0, soh=0.8).open_circuit_v() == pytest.approx(PackTwin(soc=1.0).open_circuit_v(), abs=0.1)
+
+
+def test_groups_add_up_to_the_pack_and_the_weakest_is_the_lowest_under_load() -> None:
+    pack = PackTwin(soc=0.6, seed=5)
+    for _ in range(600):
+        pack.step(-9_000.0, 1.0)
     groups = pack.group_voltages_v()
     assert len(groups) == 96
-    assert sum(groups) == pytest.approx(pack.voltage_v)
-    assert groups[95] - groups[0] == pytest.approx(95e-4)
+    assert sum(groups) == pytest.approx(pack.voltage_v, abs=0.05)
+    assert groups.index(min(groups)) == pack._model.groups.weakest
+    assert max(groups) - min(groups) > 0.005
 
 
-@pytest.mark.parametrize("wrong", [{"soc": -0.01}, {"soc": 1.01}, {"soc": 0.5, "soh": 0.0}, {"soc": 0.5, "soh": 1.1}])
-def test_a_charge_or_health_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        LumpedPack(**wrong)  # type: ignore[arg-type]  # the keys are those of the signature
+@pytest.mark.parametrize(
+    "wrong", [{"soc": -0.01}, {"soc": 1.01}, {"soc": 0.5, "soh": 0.2}, {"soc": 0.5, "soh": 1.1}, {"soc": float("nan")}]
+)
+def test_a_charge_or_health_that_cannot_be_is_refused_with_the_allowed_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"must be from .* to "):
+        PackTwin(**wrong)  # type: ignore[arg-type]  # the keys are those of the signature
+
+
+@pytest.mark.parametrize(("power_w", "dt_s"), [(float("nan"), 1.0), (float("inf"), 1.0), (100.0, 0.0), (100.0, -1.0)])
+def test_a_power_that_is_no_number_or_a_time_that_is_not_positive_is_refused(power_w: float, dt_s: float) -> None:
+    pack = PackTwin(soc=0.5)
+    with pytest.raises(ConfigError, match="finite power for more than 0 s"):
+        pack.step(power_w, dt_s)
+    assert pack.snapshot().time_s == 0.0
+
+
+def test_hysteresis_is_off_unless_the_pack_file_has_it() -> None:
+    plain = shipped_pack("env200_40kwh")
+    sticky = PackParameters.model_validate(
+        plain.model_dump(by_alias=True) | {"cell": plain.cell.model_dump() | {"hysteresis_v": 0.01}}
+    )
+
+    def after_charge_and_discharge(parameters: PackParameters) -> tuple[float, float]:
+        pack = PackTwin(soc=0.5, parameters=parameters)
+        volts = []
+        for power_w in (6_000.0, -6_000.0):
+            for _ in range(3600):
+                pack.step(power_w, 1.0)
+            for _ in range(20_000):
+                pack.step(0.0, 1.0)
+            volts.append(pack.voltage_v - pack.open_circuit_v())
+        return volts[0], volts[1]
+
+    assert after_charge_and_discharge(plain) == (pytest.approx(0.0, abs=0.01), pytest.approx(0.0, abs=0.01))
+    # 15 % of a full charge each way: 96 x 10 mV x (1 - exp(-30 x 0.147)), then back through it.
+    assert after_charge_and_discharge(sticky) == (pytest.approx(0.948, abs=0.01), pytest.approx(-0.938, abs=0.01))

@@ -174,7 +174,12 @@ def _energy(van: Van, sent: int) -> _Values:  # noqa: ARG001
 
 
 def _capacity(van: Van, sent: int) -> _Values:
-    shared = {"soh": math.floor(100.0 * van.bms.soh + 1e-9), "charge_time_kind": 0.0, "charge_time": math.nan}
+    shared = {
+        "soh": math.floor(100.0 * van.bms.soh + 1e-9),
+        "power_limit_reason": float(van.bms.limit_reason),
+        "charge_time_kind": 0.0,
+        "charge_time": math.nan,
+    }
     if sent & 1:
         return {"mux": 1.0, "max_gids": _MAX_GIDS, **shared}
     return {"mux": 0.0, "gids": van.bms.gids, **shared}

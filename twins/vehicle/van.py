@@ -10,8 +10,9 @@ import random
 
 from twins.measurement import Accuracy, Channel, Fault
 from twins.pack.bms import CURRENT_ACCURACY, TEMPERATURE_ACCURACY, Bms
-from twins.pack.pack import LumpedPack, Pack
-from twins.pack.parameters import GROUPS_IN_SERIES
+from twins.pack.pack import Pack, PackTwin
+from twins.pack.parameters import PackParameters
+from twins.pack.uses import Use
 
 GEAR_PARK = 1  # VCM identifier 1156: 1 P, 2 R, 3 N, 4 D, 7 B/Eco
 PLUG_NONE, PLUG_CONNECTED = 0, 2  # VCM identifier 1234
@@ -33,19 +34,20 @@ class Van:
         pack_temperature_c: float | None = None,
         odometer_km: int = 48_210,
         vin: str = MADE_UP_VIN,
+        pack: PackParameters | None = None,
         current_accuracy: Accuracy = CURRENT_ACCURACY,
         fault: Fault | None = None,
     ) -> None:
-        spread_v = tuple(rng.gauss(0.0, 0.0015) for _ in range(GROUPS_IN_SERIES))
-        mean = sum(spread_v) / GROUPS_IN_SERIES
+        """`pack` is what the battery is made of, the shipped 40 kWh pack where it is left out."""
         self.name = name
         self.vin = vin
-        self.pack: Pack = LumpedPack(
+        self.pack: Pack = PackTwin(
             soc=soc_percent / 100.0,
             soh=soh_percent / 100.0,
             ambient_c=ambient_c,
             temperature_c=pack_temperature_c,
-            group_spread_v=tuple(deviation - mean for deviation in spread_v),
+            parameters=pack,
+            seed=rng.getrandbits(32),
         )
         self.bms = Bms(self.pack, rng, current_accuracy=current_accuracy, fault=fault)
         self._ambient_sensor = Channel(TEMPERATURE_ACCURACY, rng)
@@ -82,11 +84,13 @@ class Van:
             self.quick_charges += 1
         self.charge_mode = MODE_RAPID
         self.contactor_closed = True
+        self.pack.use = Use.V2G
 
     def end_transfer(self) -> None:
         """Open the contactors."""
         self.charge_mode = MODE_NONE
         self.contactor_closed = False
+        self.pack.use = Use.PARKED
 
     def step(self, dc_power_w: float, dt_s: float, now_s: float) -> float:
         """Offer `dc_power_w` at the inlet (+ charges) for `dt_s` seconds; returns what passed it.
@@ -96,4 +100,4 @@ class Van:
         asked_w = dc_power_w - self.auxiliary_w
         self.pack.step(asked_w, dt_s)
         self.bms.step(dt_s, now_s)
-        return dc_power_w - (asked_w - self.pack.power_w)
+        return dc_power_w - (asked_w - self.pack.heater_w - self.pack.power_w)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from bench.station.source import Document, KeyPath, Problem, Value, dotted
+from drivers.documents.source import Document, KeyPath, Problem, Value, dotted
 
 Schema = Mapping[str, "SchemaValue"]
 SchemaValue = None | bool | int | float | str | Sequence["SchemaValue"] | Mapping[str, "SchemaValue"]
