@@ -276,6 +276,25 @@ def replay(
 
 
 @app.command()
+def age(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file, or the name of a shipped one (favignana_van).")],
+    *,
+    years: Annotated[int | None, typer.Option(min=1, max=30, help="Years to simulate; the file's by default.")] = None,
+    laws: Annotated[
+        str | None, typer.Option(help="Laws of aging, with commas; the first ages the pack. All by default.")
+    ] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate years of use with and without V2G: wear, its causes and cost, warranty, second life."""
+    from bench.commands.age import age_scenario
+
+    names = None if laws is None else [name.strip() for name in laws.split(",") if name.strip()]
+    result = age_scenario(scenario, years=years, runs=runs, laws=names, show=not as_json)
+    _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
+
+
+@app.command()
 def twin(
     kind: Annotated[str, typer.Argument(help="charger, van, analyzer, or site for all of them.")],
     *,

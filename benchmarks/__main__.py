@@ -18,6 +18,7 @@ from typing import Protocol, cast
 from benchmarks.figures import Figure, document, load_average, table
 
 BENCHMARKS = {
+    "pack": "a year of the pack twin at 1 s, 96 groups, a fleet, identification, next to other people's battery models",
     "cycle": "a two-hour session with a 1 s cycle over real sockets, next to a bare script with the same traffic",
 }
 

@@ -4,103 +4,60 @@ The page is made from the run folder alone, so that it can be made again years l
 (no certificate because the run was aborted, a record that was damaged) is said with the reason, in its place; a
 report is never refused because a part is missing.
 
-Everything is inlined, and a Content-Security-Policy lets the page fetch nothing and run nothing but our own two
-scripts, named by their hashes. So a device name that is a piece of HTML stays a name.
-
-`reports.html` prepares sections of tables and plots as plain values; the template only lays them out.
+`reports.html` prepares sections of tables and plots as plain values; `reports.page` lays them out.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import Final
 
 from ledgers.canonical import Json
 from ledgers.records import Agreement, Direction, EnergyFigure, GridOrder, SignedRecord
-from reports.errors import RenderError
 from reports.inputs import ReportInput, outcome_reason, outcome_word, read_report_input
-from reports.plots import Panel, RenderedPlots, render_plots
+from reports.page import (
+    MINUS,
+    NOTHING,
+    Cell,
+    Fact,
+    Figure,
+    Page,
+    Section,
+    Table,
+    Tone,
+    clipped,
+    flat,
+    number,
+    render_page,
+    spoken,
+    write_page,
+)
+from reports.plots import Panel, render_plots
 from reports.run import Run
 from reports.series import OrderWindow, build_panels, find_cast, ramp_s
-
-Tone = Literal["", "good", "warn", "bad", "muted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One table cell; `code` is set in a fixed-width face and may be broken anywhere."""
-
-    text: str
-    tone: Tone = ""
-    number: bool = False
-    code: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table with its caption; the first column holds the row's heading."""
-
-    caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the page: words, then tables; `folded` ones open on a click."""
-
-    key: str
-    title: str
-    words: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    folded: bool = False
-    commands: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A figure for the top of the page."""
-
-    name: str
-    figure: str
-    unit: str = ""
-    detail: str = ""
-    tone: Tone = ""
 
 
 def render_report(run: Run, given: ReportInput) -> str:
     """The whole page as text; UTF-8, self-contained, below 3 MB."""
     orders = _orders(run, given)
     panels = build_panels(run, [window for _, window in orders])
-    plots = render_plots(panels)
-    theme_js = _template("report.js")
-    page = _environment().get_template("report.html.j2")
     verdict, tone = _verdict(run, given)
-    return page.render(
+    page = Page(
+        kicker="run report",
         title=f"{run.manifest.get('plan', 'run')} on {run.manifest.get('station', 'a station')}",
-        run_name=run.folder.name,
-        verdict=verdict,
+        headline=verdict,
         tone=tone,
         reason=outcome_reason(run, given),
         badges=_badges(run, given),
+        origin=run.folder.name,
         facts=_facts(run, given),
-        panels=panels,
-        plots=plots,
-        sections=_sections(run, given, orders),
-        policy=_policy(plots, theme_js),
-        style=_template("report.css"),
-        theme_js=theme_js,
-        plot_notes=_plot_notes(panels),
+        sections=(*_plot_sections(panels), *_sections(run, given, orders)),
+        footer=_FOOTER,
     )
+    return render_page(page, render_plots(panels))
 
 
 def write_report(folder: Path) -> Path:
@@ -111,22 +68,28 @@ def write_report(folder: Path) -> Path:
     given = read_report_input(folder)
     with Run.open(folder) as run:
         text = render_report(run, given)
-    path = folder / "report.html"
-    temporary = folder / f"report.html.{os.getpid()}.tmp"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RenderError(f"cannot write {path}: {error}; check free space and permissions") from error
-    return path
+    return write_page(text, folder / "report.html")
 
 
 _EVENTS_SHOWN: Final = 200
 _HALF_MILLISECOND_S: Final = 0.0005  # a record states its times to the millisecond
 _UNIT_ENDINGS: Final = frozenset({"w", "c", "v", "a", "s", "wh", "percent"})
-_NO: Final = "\u2013"
-_MINUS: Final = "\u2212"
+_FOOTER: Final = (
+    (
+        "Not a safety device.",
+        (
+            "The bench is a supervisor beside the protection of the laboratory. It does not replace emergency stop, "
+            "residual-current protection, insulation monitoring, or the charger\u2019s and the vehicle\u2019s own."
+        ),
+    ),
+    (
+        "",
+        (
+            "Sign: positive power and energy charge the vehicle. Uncertainties are expanded with k = 2. This page "
+            "loads nothing from any network."
+        ),
+    ),
+)
 _VERDICTS: Final[Mapping[str, tuple[str, Tone]]] = {
     "pass": ("Pass", "good"),
     "fail": ("Fail", "bad"),
@@ -200,14 +163,15 @@ def _best_figure(run: Run, figures: Sequence[EnergyFigure]) -> EnergyFigure | No
     return next((figure for figure in at_ac if figure.witness == analyzer), at_ac[0] if at_ac else None)
 
 
-def _plot_notes(panels: Sequence[Panel]) -> dict[str, str]:
+def _plot_sections(panels: Sequence[Panel]) -> tuple[Section, ...]:
     notes = {
         "power": "Drag to zoom, all plots together; the arrow in the tool bar brings the whole session back. A click "
         "on a name in the legend hides its line.",
         "difference": "What the two witnesses of one side of the charger say, subtracted; at power steps a difference "
         "of one sample is the distance between their times of sampling.",
     }
-    return {panel.key: notes.get(panel.key, "") for panel in panels}
+    figures = tuple(Figure(panel.title, notes.get(panel.key, ""), (panel.key,)) for panel in panels)
+    return (Section("plots", "Plots", figures=figures),) if figures else ()
 
 
 # Sections -------------------------------------------------------------------------------------------------------------
@@ -262,13 +226,13 @@ def _orders_section(run: Run, given: ReportInput, orders: Sequence[tuple[GridOrd
                 Cell(order.kind.replace("_", " ")),
                 Cell(f"{window.begin_s / 60:.1f}", number=True),
                 Cell(f"{(window.end_s - window.begin_s) / 60:.1f}", number=True),
-                _number(order.requested_power_w, 0),
-                _number(order.delivered_power_w, 0),
-                _number(ordered_wh, 1),
-                _number(order.delivered_energy_wh, 1),
-                share or Cell(order.reason or _NO, "muted"),
-                _number(ramp, 0),
-                Cell(order.measured_by or _NO),
+                number(order.requested_power_w, 0),
+                number(order.delivered_power_w, 0),
+                number(ordered_wh, 1),
+                number(order.delivered_energy_wh, 1),
+                share or Cell(order.reason or NOTHING, "muted"),
+                number(ramp, 0),
+                Cell(order.measured_by or NOTHING),
             )
         )
     head = (
@@ -292,8 +256,8 @@ def _witness_section(given: ReportInput) -> Section:
             Cell(figure.witness),
             Cell(figure.plane.value.upper()),
             Cell(direction.value),
-            _number(figure.value_wh, 1),
-            _number(figure.expanded_uncertainty_wh, 1),
+            number(figure.value_wh, 1),
+            number(figure.expanded_uncertainty_wh, 1),
             Cell(", ".join(f"{name} {part:.1f}" for name, part in sorted(figure.contributions.items())), "muted")
             if figure.reason is None
             else Cell(figure.reason, "warn"),
@@ -314,10 +278,10 @@ def _witness_section(given: ReportInput) -> Section:
                 Cell(f"{pair.a} and {pair.b}"),
                 Cell(pair.plane.value.upper()),
                 Cell(pair.direction.value),
-                _number(pair.difference_wh, 1),
-                _number(pair.allowed_wh, 1),
+                number(pair.difference_wh, 1),
+                number(pair.allowed_wh, 1),
                 Cell(
-                    _words(pair.verdict.value) + (f": {pair.reason}" if pair.reason else ""), _AGREEMENT[pair.verdict]
+                    spoken(pair.verdict.value) + (f": {pair.reason}" if pair.reason else ""), _AGREEMENT[pair.verdict]
                 ),
             )
             for pair in record.reconciliation.pairs
@@ -330,12 +294,12 @@ def _witness_section(given: ReportInput) -> Section:
             (
                 Cell(f"{trace.a} and {trace.b}"),
                 Cell(trace.plane.value.upper()),
-                Cell(_words(trace.quantity)),
-                _number(trace.value, 3),
-                _number(trace.allowed, 3),
+                Cell(spoken(trace.quantity)),
+                number(trace.value, 3),
+                number(trace.allowed, 3),
                 Cell(trace.unit),
                 Cell(
-                    _words(trace.verdict.value) + (f": {trace.reason}" if trace.reason else ""),
+                    spoken(trace.verdict.value) + (f": {trace.reason}" if trace.reason else ""),
                     _AGREEMENT[trace.verdict],
                 ),
             )
@@ -365,11 +329,11 @@ def _limit_section(given: ReportInput) -> Section:
         (
             Cell(_quantity(limit.name)),
             Cell(limit.limit, code=True),
-            _number(limit.worst_value, 2),
-            _number(limit.margin, 2),
+            number(limit.worst_value, 2),
+            number(limit.margin, 2),
             Cell(limit.unit),
             Cell(
-                _words(limit.verdict.value) + (f": {limit.reason}" if limit.reason else ""),
+                spoken(limit.verdict.value) + (f": {limit.reason}" if limit.reason else ""),
                 _LIMIT_TONES[limit.verdict.value],
             ),
         )
@@ -387,10 +351,10 @@ def _alarm_section(run: Run, given: ReportInput) -> Section:
     if given.record is not None:
         rows = tuple(
             (
-                Cell(_words(alarm.name)),
+                Cell(spoken(alarm.name)),
                 Cell(alarm.utc),
-                _number(alarm.value, 2),
-                _number(alarm.threshold, 2),
+                number(alarm.value, 2),
+                number(alarm.threshold, 2),
                 Cell(alarm.unit),
                 Cell(alarm.text),
             )
@@ -399,10 +363,10 @@ def _alarm_section(run: Run, given: ReportInput) -> Section:
     else:
         rows = tuple(
             (
-                Cell(_words(event.source)),
+                Cell(spoken(event.source)),
                 Cell(_utc_text(event.utc_s)),
-                Cell(_NO),
-                Cell(_NO),
+                Cell(NOTHING),
+                Cell(NOTHING),
                 Cell(""),
                 Cell(_short_json(event.content), code=True),
             )
@@ -427,7 +391,7 @@ def _use_section(given: ReportInput) -> Section | None:
         ("State of health", use.soh_percent, "%", 2, "soh_percent"),
     )
     rows = tuple(
-        (Cell(name), _number(value, decimals), Cell(unit), Cell(use.reasons.get(key, ""), "warn"))
+        (Cell(name), number(value, decimals), Cell(unit), Cell(use.reasons.get(key, ""), "warn"))
         for name, value, unit, decimals, key in named
     )
     table = Table(f"As read from {use.witness}", ("Quantity", "Value", "Unit", "Why there is no value"), rows)
@@ -444,10 +408,10 @@ def _ledger_section(given: ReportInput) -> Section:
     rows = tuple(
         (
             Cell(str(receipt.get("channel", channel))),
-            Cell(str(receipt.get("index", _NO)), number=True),
-            Cell(str(receipt.get("size", _NO)), number=True),
-            Cell(str(receipt.get("tx_id", _NO)), code=True),
-            Cell(str(receipt.get("leaf_hash", _NO)), code=True),
+            Cell(str(receipt.get("index", NOTHING)), number=True),
+            Cell(str(receipt.get("size", NOTHING)), number=True),
+            Cell(str(receipt.get("tx_id", NOTHING)), code=True),
+            Cell(str(receipt.get("leaf_hash", NOTHING)), code=True),
         )
         for channel, receipt in receipts
     )
@@ -462,7 +426,7 @@ def _settlement_section(given: ReportInput) -> Section:
         return _missing("settlement", title, given, "settlement")
     receipt = given.settlement.get("receipt")
     body = receipt if isinstance(receipt, Mapping) else given.settlement
-    rows = tuple((Cell(_words(name)), _money_or_text(name, value)) for name, value in _flat(body))
+    rows = tuple((Cell(spoken(name)), _money_or_text(name, value)) for name, value in flat(body))
     words = ("Money moves only after the usage record verified. Amounts are integers of micro-euro, shown in euro.",)
     return Section("settlement", title, words, (Table("Settlement receipt", ("What", "Value"), rows),))
 
@@ -483,10 +447,10 @@ def _certificate_section(run: Run, given: ReportInput) -> Section:
         )
         short = [
             (name, value)
-            for name, value in _flat(given.certificate)
+            for name, value in flat(given.certificate)
             if not name.startswith(("@context", "proof @context", "type"))
         ]
-        rows = tuple((Cell(name), Cell(_clipped(str(value)), code=True)) for name, value in short[:60])
+        rows = tuple((Cell(name), Cell(clipped(str(value)), code=True)) for name, value in short[:60])
         tables.append(Table("The certificate in short", ("Member", "Value"), rows))
     if given.record is not None:
         tables += [_signer_table(given.record), _check_table(run, given.record)]
@@ -500,7 +464,7 @@ def _signer_table(signed: SignedRecord) -> Table:
     blocks = [(signed.signature, "station", "the whole usage record")]
     blocks += [(witness.signature, witness.statement.role, "its own energies") for witness in signed.record.witnesses]
     rows = tuple(
-        (Cell(block.signer), Cell(_words(role)), Cell(what), Cell(block.key_id, code=True))
+        (Cell(block.signer), Cell(spoken(role)), Cell(what), Cell(block.key_id, code=True))
         for block, role, what in blocks
     )
     return Table("Who signed", ("Signer", "Role", "Signed", "Key"), rows)
@@ -532,10 +496,10 @@ def _asset_section(given: ReportInput) -> Section | None:
     rows = tuple(
         (
             Cell(asset.name),
-            Cell(asset.value if asset.value is not None else _NO, code=asset.value is not None),
+            Cell(asset.value if asset.value is not None else NOTHING, code=asset.value is not None),
             Cell(asset.unit),
-            Cell(asset.source or _NO, "" if asset.source else "muted"),
-            Cell(_words(asset.data_type) if asset.data_type else _NO),
+            Cell(asset.source or NOTHING, "" if asset.source else "muted"),
+            Cell(spoken(asset.data_type) if asset.data_type else NOTHING),
             Cell(", ".join(asset.channels)),
             Cell(asset.reason or "", "warn"),
         )
@@ -561,11 +525,11 @@ def _set_point_section(run: Run) -> Section | None:
     rows = tuple(
         (
             Cell(f"{point.mono_s / 60:.2f}", number=True),
-            _number(point.requested_w, 0),
-            _number(point.accepted_w, 0),
+            number(point.requested_w, 0),
+            number(point.accepted_w, 0),
             Cell(point.clamped_by),
             Cell("refused" if point.refused else "clamped", "warn"),
-            Cell(_NO if point.code is None else str(point.code)),
+            Cell(NOTHING if point.code is None else str(point.code)),
         )
         for point in changed[:_EVENTS_SHOWN]
     )
@@ -582,8 +546,8 @@ def _event_section(run: Run) -> Section | None:
         (
             Cell(f"{event.mono_s:.1f}", number=True),
             Cell(event.source),
-            Cell(_words(event.kind)),
-            Cell(_clipped(_short_json(event.content)), code=True),
+            Cell(spoken(event.kind)),
+            Cell(clipped(_short_json(event.content)), code=True),
         )
         for event in events[:_EVENTS_SHOWN]
     )
@@ -600,7 +564,7 @@ def _station_section(run: Run, given: ReportInput) -> Section:
         rows = tuple(
             (
                 Cell(device.name),
-                Cell(_words(device.role)),
+                Cell(spoken(device.role)),
                 Cell(device.driver),
                 Cell(device.material.value, "good" if device.material.value == "measured" else "warn"),
                 Cell(f"{device.manufacturer} {device.model}".strip()),
@@ -611,7 +575,7 @@ def _station_section(run: Run, given: ReportInput) -> Section:
         )
         head = ("Device", "Role", "Driver", "Material", "Make and model", "Serial", "Firmware")
         tables.append(Table("Devices, as they answered when they were opened", head, rows))
-    facts = tuple((Cell(_words(name)), Cell(_clipped(str(value)), code=True)) for name, value in _flat(run.manifest))
+    facts = tuple((Cell(spoken(name)), Cell(clipped(str(value)), code=True)) for name, value in flat(run.manifest))
     tables.append(Table("The run's manifest", ("What", "Value"), facts))
     return Section("station", "Station and run", (), tuple(tables), folded=True)
 
@@ -623,17 +587,11 @@ def _missing(key: str, title: str, given: ReportInput, part: str) -> Section:
 # Small helpers --------------------------------------------------------------------------------------------------------
 
 
-def _number(value: float | None, decimals: int) -> Cell:
-    if value is None or value != value:  # noqa: PLR0124 - a NaN is the one value that is not itself
-        return Cell(_NO, "muted", number=True)
-    return Cell(f"{value + 0.0:,.{decimals}f}".replace(",", "\u202f").replace("-", _MINUS), number=True)
-
-
 def _money_or_text(name: str, value: Json) -> Cell:
     if isinstance(value, int) and not isinstance(value, bool) and "micro" in name:
         whole, rest = divmod(abs(value), 1_000_000)
-        return Cell(f"{_MINUS if value < 0 else ''}{whole}.{rest:06d} €")
-    return Cell(_clipped(str(value)), code=isinstance(value, str) and len(value) > 30)
+        return Cell(f"{MINUS if value < 0 else ''}{whole}.{rest:06d} €")
+    return Cell(clipped(str(value)), code=isinstance(value, str) and len(value) > 30)
 
 
 def _receipts(found: Json, channel: str = "") -> Iterator[tuple[str, Mapping[str, Json]]]:
@@ -649,33 +607,14 @@ def _receipts(found: Json, channel: str = "") -> Iterator[tuple[str, Mapping[str
             yield from _receipts(inner, channel)
 
 
-def _flat(document: Json, name: str = "", depth: int = 0) -> Iterator[tuple[str, Json]]:
-    if isinstance(document, Mapping) and depth < 8:
-        for key, value in document.items():
-            yield from _flat(value, f"{name} {key}".strip(), depth + 1)
-    elif isinstance(document, Sequence) and not isinstance(document, str) and depth < 8:
-        for number, value in enumerate(document, 1):
-            yield from _flat(value, f"{name} {number}" if len(document) > 1 else name, depth + 1)
-    else:
-        yield name, document
-
-
 def _short_json(content: Json) -> str:
     return json.dumps(content, ensure_ascii=False, sort_keys=True)
-
-
-def _clipped(text: str, length: int = 400) -> str:
-    return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _quantity(name: str) -> str:
     """A key like `pack_temperature_c` in words; its unit has a column of its own."""
     words, _, unit = name.rpartition("_")
-    return _words(words if words and unit in _UNIT_ENDINGS else name)
+    return spoken(words if words and unit in _UNIT_ENDINGS else name)
 
 
 def _utc_s(text: str) -> float:
@@ -684,25 +623,3 @@ def _utc_s(text: str) -> float:
 
 def _utc_text(utc_s: float) -> str:
     return dt.datetime.fromtimestamp(utc_s, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _template(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _policy(plots: RenderedPlots, theme_js: str) -> str:
-    scripts = [script for script in (plots.library_js, plots.script_js, theme_js) if script]
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"

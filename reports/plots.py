@@ -1,4 +1,4 @@
-"""Plots of a report: the one module that talks to Bokeh.
+"""Plots of a report: how every plot looks, and how it comes into a page; drawn by Bokeh.
 
 A report must open on a computer without a network, years later, and stay small. So Bokeh's core script is inlined
 once (widgets, tables and WebGL stay out) and a series of many points is thinned to the smallest and the largest value
@@ -110,28 +110,36 @@ def thinned_indices(y: Floats, buckets: int = _BUCKETS) -> npt.NDArray[np.intp]:
 
 def render_plots(panels: Sequence[Panel]) -> RenderedPlots:
     """Panels as script and elements; their time axes are linked, so that zooming one zooms all."""
-    if not panels:
-        return RenderedPlots("", "", {})
     figures: list[figure] = []
     for panel in panels:
         figures.append(_figure(panel, figures[0] if figures else None))
-    script, elements = components(tuple(figures), wrap_script=False)
+    return embedded(figures)
+
+
+def embedded(plots: Sequence[figure]) -> RenderedPlots:
+    """Drawn plots as script and elements, by their names; no library where there is no plot."""
+    if not plots:
+        return RenderedPlots("", "", {})
+    script, elements = components(tuple(plots), wrap_script=False)
     library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
-    return RenderedPlots(library, script, {panel.key: html for panel, html in zip(panels, elements, strict=True)})
+    return RenderedPlots(library, script, {str(plot.name): html for plot, html in zip(plots, elements, strict=True)})
 
 
-def _figure(panel: Panel, first: figure | None) -> figure:
+def new_plot(
+    key: str, *, x_label: str, y_label: str, height_px: int = _PLOT_HEIGHT_PX, linked_to: figure | None = None
+) -> figure:
+    """An empty plot with the look of the house, named `key`; zooming along x zooms `linked_to` too."""
     plot = figure(
-        height=_PLOT_HEIGHT_PX,
+        height=height_px,
         sizing_mode="stretch_width",
         tools="xpan,xwheel_zoom,box_zoom,reset,save",
         active_drag="box_zoom",
         active_scroll=None,
         output_backend="canvas",
-        name=panel.key,
+        name=key,
     )
-    if first is not None:
-        plot.x_range = first.x_range
+    if linked_to is not None:
+        plot.x_range = linked_to.x_range
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     plot.background_fill_alpha = 0
@@ -144,24 +152,19 @@ def _figure(panel: Panel, first: figure | None) -> figure:
         axis.major_label_text_font_size = "12px"
         axis.axis_line_alpha = 0.4
         axis.minor_tick_line_color = None
-    plot.xaxis[0].axis_label = "session time in min"
-    plot.yaxis[0].axis_label = _plain(panel.y_label)
+    plot.xaxis[0].axis_label = plain(x_label)
+    plot.yaxis[0].axis_label = plain(y_label)
     plot.xgrid[0].grid_line_alpha = 0.15
     plot.ygrid[0].grid_line_alpha = 0.25
-    for low, high in panel.warning_bands:
-        plot.add_layout(BoxAnnotation(bottom=low, top=high, fill_color="#d9a400", fill_alpha=0.13, line_color=None))
-    items = [_draw(plot, trace) for trace in panel.traces]
-    for limit in panel.limits:
-        colour = "#c98a00" if limit.warning else "#d43a3a"
-        line = Span(location=limit.at, dimension="width", line_color=colour, line_dash=[6, 4], line_width=1.4)
-        plot.add_layout(line)
-        # the invisible point gives the limit its place in the legend
-        handle = plot.line(x=[0.0], y=[limit.at], line_color=colour, line_dash=[6, 4], line_width=1.4)
-        items.append(LegendItem(label=literal(_plain(limit.label)), renderers=[_any_glyph(handle)]))
+    return plot
+
+
+def add_legend(plot: figure, items: Sequence[LegendItem], columns: int = _LEGEND_COLUMNS) -> None:
+    """A legend above the plot; a click on a name hides its line."""
     legend = Legend(
-        items=items,
+        items=list(items),
         orientation="horizontal",
-        ncols=min(len(items), _LEGEND_COLUMNS),
+        ncols=min(len(items), columns),
         location="top_left",
         click_policy="hide",
         border_line_color=None,
@@ -172,6 +175,21 @@ def _figure(panel: Panel, first: figure | None) -> figure:
         glyph_width=22,
     )
     plot.add_layout(legend, "above")
+
+
+def _figure(panel: Panel, first: figure | None) -> figure:
+    plot = new_plot(panel.key, x_label="session time in min", y_label=panel.y_label, linked_to=first)
+    for low, high in panel.warning_bands:
+        plot.add_layout(BoxAnnotation(bottom=low, top=high, fill_color="#d9a400", fill_alpha=0.13, line_color=None))
+    items = [_draw(plot, trace) for trace in panel.traces]
+    for limit in panel.limits:
+        colour = "#c98a00" if limit.warning else "#d43a3a"
+        line = Span(location=limit.at, dimension="width", line_color=colour, line_dash=[6, 4], line_width=1.4)
+        plot.add_layout(line)
+        # the invisible point gives the limit its place in the legend
+        handle = plot.line(x=[0.0], y=[limit.at], line_color=colour, line_dash=[6, 4], line_width=1.4)
+        items.append(LegendItem(label=literal(plain(limit.label)), renderers=[any_glyph(handle)]))
+    add_legend(plot, items)
     return plot
 
 
@@ -192,10 +210,10 @@ def _draw(plot: figure, trace: Trace) -> LegendItem:
         glyph = Scatter(x="x", y="y", size=4, line_color=None, fill_color=colour)
     else:
         glyph = Line(x="x", y="y", line_color=colour, line_width=trace.width_px, line_dash=dash)
-    renderer = _any_glyph(plot.add_glyph(source, glyph))
+    renderer = any_glyph(plot.add_glyph(source, glyph))
     if trace.style != "step":
-        label = _plain(trace.label)
-        unit = _plain(str(plot.yaxis[0].axis_label))
+        label = plain(trace.label)
+        unit = plain(str(plot.yaxis[0].axis_label))
         hover = HoverTool(
             renderers=[renderer],
             tooltips=[("", label), ("time", "@x{0.00} min"), (unit, "@y{0,0.00}")],
@@ -203,14 +221,15 @@ def _draw(plot: figure, trace: Trace) -> LegendItem:
             visible=False,
         )
         plot.add_tools(hover)
-    return LegendItem(label=literal(_plain(trace.label)), renderers=[renderer])
+    return LegendItem(label=literal(plain(trace.label)), renderers=[renderer])
 
 
-def _any_glyph(renderer: object) -> GlyphRenderer[Glyph]:
+def any_glyph(renderer: object) -> GlyphRenderer[Glyph]:
+    """A renderer as what a legend takes."""
     return cast("GlyphRenderer[Glyph]", renderer)  # Bokeh's stubs take the class as invariant in its glyph
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Bokeh draws as it stands: short, and without the TeX delimiters that ask the network for MathJax."""
     short = text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
     return short.replace("$$", "$ $").replace("\\[", "\\ [").replace("\\(", "\\ (")

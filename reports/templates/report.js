@@ -22,7 +22,17 @@
               part.inactive_fill_alpha = 0.7;
             } else if (part.type === "Grid") {
               part.grid_line_color = soft;
+            } else if (part.type === "Title") {
+              part.text_color = ink;
+            } else if (part.type === "ColorBar") {
+              part.major_label_text_color = soft;
+              part.background_fill_alpha = 0;
             }
+          }
+        }
+        for (const drawn of plot.renderers) {
+          if (drawn.glyph && drawn.glyph.type === "Text") {
+            drawn.glyph.text_color = { value: ink };
           }
         }
       }

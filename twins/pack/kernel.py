@@ -19,8 +19,9 @@ loss + entropic heat I T dU/dT (Bernardi 1985), in a rapid charge times the pack
 
 Aging. Per law, calendar wear adds up in its linearising variable each step at the step's mean state; cycle wear adds up
 as rainflow closes cycles. At each midnight of the state's own clock the first law's loss shifts the half-cell curves;
-what the smaller capacity no longer holds is booked as `AGING_WH`. C-rate of a half cycle: its depth over the hours in
-which current flowed (pauses left out).
+what the smaller capacity no longer holds is booked as `AGING_WH`. The C-rate of a leg is its depth over the time
+between its turning points, or over the time in which current flowed: the tests behind the laws had no pauses, so how
+those of a real day count is a convention (`aging.c_rate` of the pack file).
 
 Attribution (live). A cycle's wear goes to the uses that discharged it, in the shares of their ampere-hours; the
 recharge leg to whoever discharged. Charging keeps only its extra stress: cold charging, and rapid charging above C/6.
@@ -114,6 +115,7 @@ from twins.pack.layout import (
     M_FAN_OFF_C,
     M_FAN_ON_C,
     M_FAST_S,
+    M_FLOWING_C_RATE,
     M_GROUPS,
     M_HEATER_OFF_C,
     M_HEATER_ON_C,
@@ -146,6 +148,7 @@ from twins.pack.layout import (
     SOC,
     SOC_CELLS,
     STACK,
+    STOPPED,
     T_CHARGE_TAPER,
     T_DISCHARGE_TAPER,
     T_ENTROPIC,
@@ -393,7 +396,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 room_a = max(soc - leak_soc - lowest, 0.0) / per_ampere
                 if -current > room_a:
                     current = -room_a
-                    limited |= EMPTY
+                    limited |= EMPTY if lowest <= 0.0 else STOPPED
             elif current > 0.0:
                 if model[M_HIGHEST_V] - group_v < _NEAR_HIGH_V + current * total_ohm / in_series:
                     for which in range(2):
@@ -411,7 +414,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 room_a = max(highest - soc + leak_soc, 0.0) / per_ampere
                 if current > room_a:
                     current = room_a
-                    limited |= FULL
+                    limited |= FULL if highest >= 1.0 else STOPPED
             if limited & ~BMS_LIMIT and groups == 0 and current != 0.0:
                 # A smaller current takes another path; its voltage follows, and the power from both.
                 constant_v, slope = _bent_path(volts, in_series, soc, soc + 2.0 * half * (current - leak_a), current)
@@ -527,7 +530,8 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                     now[G_RAPID_AH] += moved_ah
                 if cells_mid_c < _COLD_C:
                     now[G_COLD] += moved_ah * (cold_charging_factor(cells_mid_c, current / capacity_ah) - 1.0)
-                    row[COLD_CHARGE_S] += dt
+                    if current > _ACTIVE_A:
+                        row[COLD_CHARGE_S] += dt
                 uses[pack, used, U_CHARGED_AH] += moved_ah
                 uses[pack, used, U_CHARGED_WH] += power_w * hours
                 row[CHARGED_AH] += moved_ah
@@ -548,7 +552,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
             row[ENTROPIC_WH] += entropic_j * _HOURS
             row[RAPID_EXTRA_WH] += extra_j * _HOURS
             row[HEATER_WH] += heater * model[M_HEATER_W] * hours
-            if limited:
+            if limited & ~STOPPED:
                 row[LIMITED_S] += dt
                 row[LIMITED_WH] += abs(asked_w - heater * model[M_HEATER_W] - power_w) * hours
             if cells_c > _HOT_C:
@@ -696,8 +700,11 @@ def wear_trajectory(
                     temperature_c[node - 1] + share * (temperature_c[node] - temperature_c[node - 1]),
                 ) * (dt / points)
         moved = soc[node] - soc[node - 1]
+        now[G_SECONDS] += dt
         if moved * direction < 0.0:
+            now[G_SECONDS] -= dt
             _copy_leg(now, stack[waiting - 1])
+            now[G_SECONDS] = dt
             waiting, written, _ = turn(stack, waiting, soc[node - 1], closed)
             for cycle in range(written):
                 _wear_of_cycle(closed[cycle], 25.0, model, law_numbers, law_table, wear_y, wear, nobody)
@@ -920,7 +927,8 @@ def _wear_of_cycle(
     if ah > 0.0:
         temperature_c = (cycle[C_OWN + G_AH_C] + cycle[C_BACK + G_AH_C]) / ah
     up, down = (C_OWN, C_BACK) if cycle[C_RISING] > 0.0 else (C_BACK, C_OWN)
-    charge_c_rate, discharge_c_rate = _c_rates(depth, cycle[up + G_ACTIVE_S], cycle[down + G_ACTIVE_S])
+    time = G_ACTIVE_S if model[M_FLOWING_C_RATE] > 0.0 else G_SECONDS
+    charge_c_rate, discharge_c_rate = _c_rates(depth, cycle[up + time], cycle[down + time])
     charged = cycle[C_OWN + G_CHARGED_AH] + cycle[C_BACK + G_CHARGED_AH]
     rapid = (cycle[C_OWN + G_RAPID_AH] + cycle[C_BACK + G_RAPID_AH]) / charged if charged > 0.0 else 0.0
     cold = (cycle[C_OWN + G_COLD] + cycle[C_BACK + G_COLD]) / charged if charged > 0.0 else 0.0
@@ -958,7 +966,7 @@ def _wear_of_cycle(
 
 @compiled
 def _c_rates(depth: float, charging_s: float, discharging_s: float) -> tuple[float, float]:
-    """Depth over the hours in which each leg's current flowed; a leg that is not there takes the other's."""
+    """Depth over the hours of each leg; a leg that is not there takes the other's."""
     charge = depth * 3600.0 / charging_s if charging_s > 0.0 else 0.0
     discharge = depth * 3600.0 / discharging_s if discharging_s > 0.0 else 0.0
     return charge if charge > 0.0 else discharge, discharge if discharge > 0.0 else charge

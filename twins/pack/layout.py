@@ -48,13 +48,14 @@ USES: Final = 5
     M_CALENDAR_SCALE,
     M_CYCLE_SCALE,
     M_COLD_CHARGING,
+    M_FLOWING_C_RATE,
     M_WEAK_CAPACITY,
     M_WEAK_RESISTANCE,
     M_STRONG_CAPACITY,
     M_STRONG_RESISTANCE,
     M_BALANCING_A,
     MODEL_COLUMNS,
-) = range(37)
+) = range(38)
 
 # Columns of the table over the state of charge (whole pack, 25 degC).
 T_SERIES, T_FAST, T_SLOW, T_ENTROPIC, T_CHARGE_TAPER, T_DISCHARGE_TAPER, SOC_COLUMNS = range(7)
@@ -147,5 +148,5 @@ WEAR_COLUMNS: Final = USES + 4
 # Columns of the registers by use.
 U_SECONDS, U_CHARGED_AH, U_DISCHARGED_AH, U_CHARGED_WH, U_DISCHARGED_WH, USE_COLUMNS = range(6)
 
-# Why a step moved less than was asked; bits of LIMITED.
-FULL, EMPTY, HIGH_VOLTAGE, LOW_VOLTAGE, MOST_POWER, BMS_LIMIT = 1, 2, 4, 8, 16, 32
+# Why a step moved less than was asked; bits of LIMITED. The last one is the drive's own wish and no limit of the pack.
+FULL, EMPTY, HIGH_VOLTAGE, LOW_VOLTAGE, MOST_POWER, BMS_LIMIT, STOPPED = 1, 2, 4, 8, 16, 32, 64

@@ -167,6 +167,10 @@ class AgingParameters(Part):
     law: str = Field(default="b1", description="a name from twins.pack.laws")
     calendar_scale: float = Field(default=1.0, ge=0, le=10, description="multiplies the calendar loss")
     cycle_scale: float = Field(default=1.0, ge=0, le=10, description="multiplies the cycle loss")
+    c_rate: Literal["elapsed", "flowing"] = Field(
+        default="elapsed",
+        description="of a cycle's leg: depth over the time between its turning points, or over its time of current",
+    )
     cold_charging: bool = Field(default=False, description="extra stress of charging below 10 °C, shown apart")
 
 

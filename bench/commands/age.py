@@ -1,0 +1,116 @@
+"""`v2gbench age SCENARIO.yaml`: years of use of a pack with and without V2G, before anybody has to live them.
+
+The twin is driven through every second of every life that the answer needs (`twins.scenarios.study`), on all
+processors, with the time left shown. What came of it goes to a folder of its own below the runs: `age.json`, with
+everything that a report draws.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.assets import asset
+from drivers.errors import ConfigError
+from twins.scenarios.model import load_scenario
+from twins.scenarios.study import AgingStudy, StudyProgress, study
+
+STUDY_NAME: Final = "age.json"
+RUNS_FOLDER: Final = Path("runs")
+
+_MOST_YEARS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class AgeResult:
+    """What came of a scenario, and where it was written."""
+
+    study: AgingStudy
+    folder: Path
+    file: Path
+
+    def document(self) -> dict[str, object]:
+        """The result for programs, ready for JSON."""
+        return {**self.study.document(), "run": str(self.folder), "file": str(self.file)}
+
+    def text(self) -> str:
+        """The result for people."""
+        return f"{self.study.text()}\n\n{self.file}"
+
+
+def age_scenario(
+    scenario: Path,
+    *,
+    years: int | None = None,
+    runs: Path | None = None,
+    laws: Sequence[str] | None = None,
+    show: bool = False,
+) -> AgeResult:
+    """Simulate a scenario file, or a shipped one by its name, and write `age.json`.
+
+    `years` goes over the file's own; `laws[0]` ages the pack, all laws by default; `show` draws a progress bar on a
+    terminal. Raises ConfigError in one sentence for a file that is missing or wrong, a law or pack that does not exist.
+    """
+    path = _found(scenario)
+    loaded = load_scenario(path)
+    if years is not None:
+        if not 1 <= years <= _MOST_YEARS:
+            raise ConfigError(f"1 <= years <= {_MOST_YEARS} must hold, not {years}")
+        loaded = loaded.model_copy(update={"years": years})
+    parameters = loaded.parameters(path.parent)
+    with _progress(loaded.name, show=show and sys.stderr.isatty()) as progress:
+        found = study(loaded, parameters, laws=laws, progress=progress)
+    folder = _make_folder(runs or RUNS_FOLDER, loaded.name)
+    file = folder / STUDY_NAME
+    file.write_text(json.dumps(found.document(series=True)) + "\n", encoding="utf-8")
+    return AgeResult(found, folder, file)
+
+
+def _found(scenario: Path) -> Path:
+    """The file itself, or the shipped scenario of that name (`favignana_van`)."""
+    if scenario.exists() or len(scenario.parts) > 1 or scenario.suffix:
+        return scenario
+    return asset(f"scenarios/{scenario}.yaml")
+
+
+def _make_folder(root: Path, name: str) -> Path:
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    folder = root / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_age-{name}_{letters}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with --runs") from error
+    return folder
+
+
+@contextmanager
+def _progress(name: str, *, show: bool) -> Iterator[StudyProgress | None]:
+    if not show:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"living {name}", total=None)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update

@@ -1,0 +1,1 @@
+"""Scripts that run in the environments of other people's programs; nothing of ours imports them."""
