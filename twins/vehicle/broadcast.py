@@ -192,7 +192,8 @@ def _temperature(van: Van, sent: int) -> _Values:
         ("temperature_average", sum(sensors) / len(sensors)),
         ("temperature_min", min(sensors)),
     )[sent % 3]
-    return {"mux": sent % 3 + 1, name: value}
+    fitted = float(van.pack.parameters.thermal.heater_w > 0.0)
+    return {"mux": sent % 3 + 1, name: value, "heater_present": fitted}
 
 
 def _onboard_charger(van: Van, sent: int) -> _Values:  # noqa: ARG001
