@@ -276,6 +276,26 @@ def replay(
 
 
 @app.command()
+def fit(
+    logs: Annotated[list[Path], typer.Argument(help="Leaf Spy CSVs or CAN logs of one car.")],
+    *,
+    pack: Annotated[str | None, typer.Option(help="Shipped pack or pack file; by default the one that fits.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the fitted pack file here.")] = None,
+    temperature_unit: Annotated[str, typer.Option(help="Of columns that name none: C, F or auto.")] = "auto",
+    law: Annotated[str | None, typer.Option(help="Aging law to scale; the pack's own by default.")] = None,
+    in_service: Annotated[
+        str | None, typer.Option(help="Day of first use, YYYY-MM-DD: fits the aging scales.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a pack to logs of one car: parameters with uncertainty, what is not identified, and a pack file."""
+    from bench.commands.fit import fit_logs
+
+    result = fit_logs(logs, pack=pack, out=out, temperature_unit=temperature_unit, law=law, in_service=in_service)
+    _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
+
+
+@app.command()
 def age(
     scenario: Annotated[Path, typer.Argument(help="Scenario file, or the name of a shipped one (favignana_van).")],
     *,

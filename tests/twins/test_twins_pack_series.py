@@ -341,3 +341,15 @@ def test_a_state_of_health_continues_where_the_law_stands() -> None:
         losses.append(snapshot(model, state).laws["b1"].capacity_loss - before)
     assert snapshot(model, aged).soh < 0.9
     assert losses[1] < 0.8 * losses[0]  # the law slows down with what is lost already
+
+
+def test_resistances_of_the_pack_file_are_those_of_the_beginning_at_any_health() -> None:
+    growths = []
+    for soh in (1.0, 0.85):
+        state = PackState.new(MODEL, soc=0.5, soh=soh)
+        recorded = advance(
+            MODEL, state, Drive(60.0, np.zeros(3 * 1440), np.full(1, 25.0)), record=("resistance_growth",)
+        )
+        growths.append(recorded["resistance_growth"])
+        assert recorded["resistance_growth"][0] == 0.0
+    assert 0.0 < growths[1][-1] < growths[0][-1] < 0.01

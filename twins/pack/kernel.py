@@ -45,6 +45,7 @@ from twins.pack.layout import (
     CAPACITY_AH,
     CAPACITY_LOSS,
     CASING_C,
+    CELLS_BEFORE_C,
     CELLS_C,
     CHARGED_AH,
     CHARGED_WH,
@@ -72,6 +73,7 @@ from twins.pack.layout import (
     G_DISCHARGED_AH,
     G_RAPID_AH,
     G_SECONDS,
+    GROWTH_AT_START,
     HEATER,
     HEATER_WH,
     HIGH_VOLTAGE,
@@ -274,6 +276,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
         fast_a, slow_a, hysteresis = row[FAST_A], row[SLOW_A], row[HYSTERESIS]
         fast_ohm, slow_ohm = row[FAST_OHM], row[SLOW_OHM]
         cells_c, plates_c, casing_c = row[CELLS_C], row[PLATES_C], row[CASING_C]
+        before_c = row[CELLS_BEFORE_C]
         fan, heater = row[FAN], row[HEATER]
         direction = row[DIRECTION]
         waiting = int(row[DEPTH_OF_STACK])
@@ -311,11 +314,12 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 fan = 1.0
             wanted_w = asked_w - heater * model[M_HEATER_W]
 
-            # Where the tables are read: state of charge and temperature at the start of the step.
+            # Where the tables are read: the state of charge at the start of the step, and the temperature one step
+            # older, so that the next current does not have to wait for the heat of the last one.
             place = soc * SOC_CELLS
             left = min(max(int(place), 0), SOC_CELLS - 1)
             part = place - left
-            warm = (cells_c - TEMPERATURE_LOW_C) / TEMPERATURE_STEP_C
+            warm = (before_c - TEMPERATURE_LOW_C) / TEMPERATURE_STEP_C
             warm = min(max(warm, 0.0), TEMPERATURE_CELLS - 1e-9)
             colder = int(warm)
             warmer = warm - colder
@@ -478,6 +482,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
             rise_casing = right_casing * per_casing
             rise_plates = (right_plates + 0.5 * to_casing * rise_casing) * per_plates
             rise_cells = (right_cells + 0.5 * to_plates * rise_plates) * per_cells
+            before_c = cells_c
             cells_mid_c = cells_c + 0.5 * rise_cells
             cells_c += rise_cells
             plates_c += rise_plates
@@ -588,7 +593,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                     out[pack, column, at] = row[record[column]]
         row[SOC], row[FAST_A], row[SLOW_A], row[HYSTERESIS] = soc, fast_a, slow_a, hysteresis
         row[FAST_OHM], row[SLOW_OHM] = fast_ohm, slow_ohm
-        row[CELLS_C], row[PLATES_C], row[CASING_C] = cells_c, plates_c, casing_c
+        row[CELLS_C], row[PLATES_C], row[CASING_C], row[CELLS_BEFORE_C] = cells_c, plates_c, casing_c, before_c
         row[FAN], row[HEATER], row[DIRECTION], row[DEPTH_OF_STACK], row[TIME_S] = (
             fan,
             heater,
@@ -629,7 +634,7 @@ def age_pack(
     ratio = fill_curve(anode, cathode, geometry, inventory, anode_loss, 0.0, volts)
     row[CAPACITY_AH] = model[M_NEW_CAPACITY_AH] * ratio
     row[CAPACITY_LOSS] = lost
-    row[RESISTANCE_GROWTH] = max(grown, row[RESISTANCE_GROWTH])
+    row[RESISTANCE_GROWTH] = max((1.0 + grown) / (1.0 + row[GROWTH_AT_START]) - 1.0, row[RESISTANCE_GROWTH])
     row[AGING_WH] += before_wh - _stored_wh(volts, row[SOC], row[CAPACITY_AH], model[M_GROUPS])
     row[AGING_AH] += row[SOC] * (before_ah - row[CAPACITY_AH])
 

@@ -124,8 +124,10 @@ K_ARRHENIUS, K_CHARGE, K_DISCHARGE, TEMPERATURE_COLUMNS = range(4)
     HIGHEST_GROUP_V,
     HOTTEST_C,
     COLDEST_C,
+    CELLS_BEFORE_C,
+    GROWTH_AT_START,
     STATE_COLUMNS,
-) = range(46)
+) = range(48)
 
 # Columns of a leg of the state of charge between two turning points; the stack holds its begin before them.
 (

@@ -49,7 +49,7 @@ class CellParameters(Part):
     """
 
     open_circuit_v: tuple[Point, ...] = Field(min_length=5, description="(SOC in %, V) of a new group at rest")
-    anode_empty: float = Field(default=0.0085, ge=0.0, le=0.1, description="graphite stoichiometry at 0 % when new")
+    anode_empty: float = Field(default=0.035, ge=0.0, le=0.1, description="graphite stoichiometry at 0 % when new")
     anode_full: float = Field(default=0.78, ge=0.5, le=1.0, description="graphite stoichiometry at 100 % when new")
     cathode_empty: float = Field(default=0.92, ge=0.6, le=1.0, description="cathode stoichiometry at 0 % when new")
     cathode_full: float = Field(default=0.36, ge=0.1, le=0.6, description="cathode stoichiometry at 100 % when new")
