@@ -8,13 +8,10 @@ everything that a report draws.
 from __future__ import annotations
 
 import json
-import secrets
-import string
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.assets import asset
+from bench.commands.folders import make_folder
 from drivers.errors import ConfigError
 from twins.scenarios.model import load_scenario
 from twins.scenarios.study import AgingStudy, StudyProgress, study
 
 STUDY_NAME: Final = "age.json"
-RUNS_FOLDER: Final = Path("runs")
 
 _MOST_YEARS: Final = 30
 
@@ -71,7 +68,7 @@ def age_scenario(
     parameters = loaded.parameters(path.parent)
     with _progress(loaded.name, show=show and sys.stderr.isatty()) as progress:
         found = study(loaded, parameters, laws=laws, progress=progress)
-    folder = _make_folder(runs or RUNS_FOLDER, loaded.name)
+    folder = make_folder(runs, f"age-{loaded.name}")
     file = folder / STUDY_NAME
     file.write_text(json.dumps(found.document(series=True)) + "\n", encoding="utf-8")
     return AgeResult(found, folder, file)
@@ -82,16 +79,6 @@ def _found(scenario: Path) -> Path:
     if scenario.exists() or len(scenario.parts) > 1 or scenario.suffix:
         return scenario
     return asset(f"scenarios/{scenario}.yaml")
-
-
-def _make_folder(root: Path, name: str) -> Path:
-    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
-    folder = root / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_age-{name}_{letters}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with --runs") from error
-    return folder
 
 
 @contextmanager

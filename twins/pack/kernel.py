@@ -34,7 +34,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from twins.pack.cell import fill_curve, inventory_loss_for
+from twins.pack.cell import fill_aged_curve
 from twins.pack.compiled import compiled
 from twins.pack.laws import anode_loss, cold_charging_factor, cycle_increment, loss
 from twins.pack.layout import (
@@ -127,6 +127,7 @@ from twins.pack.layout import (
     M_HYSTERESIS_RATE,
     M_HYSTERESIS_V,
     M_LEAK_PER_S,
+    M_LITHIUM_SHARE,
     M_LOWEST_V,
     M_NEW_CAPACITY_AH,
     M_PLATES_CASING,
@@ -626,12 +627,11 @@ def age_pack(
     uses: Array,
 ) -> None:
     """Let the first law's loss shift the half-cell curves of one pack; book what the curve no longer holds."""
-    lost, grown, anode_loss = _settled_loss(model, law_numbers, law_table, row, wear_y, points, now, uses)
+    lost, grown, anode_loss_of = _settled_loss(model, law_numbers, law_table, row, wear_y, points, now, uses)
     lost = min(max(lost, row[CAPACITY_LOSS]), 0.95)
     before_wh = _stored_wh(volts, row[SOC], row[CAPACITY_AH], model[M_GROUPS])
     before_ah = row[CAPACITY_AH]
-    inventory = inventory_loss_for(anode, cathode, geometry, lost, anode_loss, 0.0)
-    ratio = fill_curve(anode, cathode, geometry, inventory, anode_loss, 0.0, volts)
+    ratio = fill_aged_curve(anode, cathode, geometry, lost, model[M_LITHIUM_SHARE], anode_loss_of, volts)
     row[CAPACITY_AH] = model[M_NEW_CAPACITY_AH] * ratio
     row[CAPACITY_LOSS] = lost
     row[RESISTANCE_GROWTH] = max((1.0 + grown) / (1.0 + row[GROWTH_AT_START]) - 1.0, row[RESISTANCE_GROWTH])

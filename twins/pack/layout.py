@@ -49,13 +49,14 @@ USES: Final = 5
     M_CYCLE_SCALE,
     M_COLD_CHARGING,
     M_FLOWING_C_RATE,
+    M_LITHIUM_SHARE,
     M_WEAK_CAPACITY,
     M_WEAK_RESISTANCE,
     M_STRONG_CAPACITY,
     M_STRONG_RESISTANCE,
     M_BALANCING_A,
     MODEL_COLUMNS,
-) = range(38)
+) = range(39)
 
 # Columns of the table over the state of charge (whole pack, 25 degC).
 T_SERIES, T_FAST, T_SLOW, T_ENTROPIC, T_CHARGE_TAPER, T_DISCHARGE_TAPER, SOC_COLUMNS = range(7)

@@ -144,6 +144,7 @@ def _scalars(parameters: PackParameters, groups: Groups) -> Array:
     made[layout.M_CALENDAR_SCALE] = aging.calendar_scale
     made[layout.M_CYCLE_SCALE] = aging.cycle_scale
     made[layout.M_FLOWING_C_RATE] = float(aging.c_rate == "flowing")
+    made[layout.M_LITHIUM_SHARE] = aging.lithium_share
     made[layout.M_COLD_CHARGING] = float(aging.cold_charging)
     made[layout.M_WEAK_CAPACITY] = groups.capacity[groups.weakest]
     made[layout.M_WEAK_RESISTANCE] = groups.resistance[groups.weakest]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from drivers.errors import ConfigError
 from twins.pack import kernel, layout
-from twins.pack.cell import fill_curve, inventory_loss_for
+from twins.pack.cell import fill_aged_curve
 from twins.pack.laws import TERMS, loss
 from twins.pack.layout import LEG_COLUMNS, SOC_CELLS, STACK, USES, WEAR_COLUMNS
 from twins.pack.model import PackModel
@@ -118,11 +118,10 @@ class PackState:
         curves: dict[float, tuple[float, Array]] = {}
         for health in np.unique(healths):
             lost = 1.0 - float(health)
-            inventory = (
-                inventory_loss_for(halves.anode_v, halves.cathode_v, halves.geometry, lost, 0.0, 0.0) if lost else 0.0
-            )
             curve = np.empty(SOC_CELLS + 1)
-            ratio = fill_curve(halves.anode_v, halves.cathode_v, halves.geometry, inventory, 0.0, 0.0, curve)
+            ratio = fill_aged_curve(
+                halves.anode_v, halves.cathode_v, halves.geometry, lost, aging.lithium_share, 0.0, curve
+            )
             curves[float(health)] = (ratio, curve)
         for pack in range(packs):
             lost = 1.0 - float(healths[pack])

@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from twins.pack.cell import fill_curve, full_cell_v, half_cells, inventory_loss_for
+from twins.pack.cell import fill_aged_curve, full_cell_v, half_cells
 from twins.pack.compiled import compiled
 from twins.pack.identification.series import Floats, Series
 from twins.pack.parameters import PackParameters
@@ -175,11 +175,10 @@ def rows_of(series: Series, *, restart: bool = True) -> Floats:
 
 
 def _aged_curve(pack: PackParameters, soh: float) -> Floats:
-    """The open-circuit curve of a pack that lost lithium alone, as `PackState.new` has it for a state of health."""
+    """The open-circuit curve of a pack of that health, as `PackState.new` has it."""
     halves = half_cells(pack.cell)
-    lli = inventory_loss_for(halves.anode_v, halves.cathode_v, halves.geometry, 1.0 - soh, 0.0, 0.0)
     curve = np.empty(GRID)
-    fill_curve(halves.anode_v, halves.cathode_v, halves.geometry, lli, 0.0, 0.0, curve)
+    fill_aged_curve(halves.anode_v, halves.cathode_v, halves.geometry, 1.0 - soh, pack.aging.lithium_share, 0.0, curve)
     return curve
 
 

@@ -1,4 +1,4 @@
-"""A log as arrays that a pack can be fitted to, with everything that was wrong with it named.
+"""A log as arrays that a pack can be fitted to or judged by, with everything that was wrong with it named.
 
 The readers of `twins.replay` know the dialects, the sign of a current and degrees Fahrenheit; nothing is read twice
 here. This module decides what the rows may be used for:
@@ -84,7 +84,7 @@ def series_of(
     rows = _usable_rows(samples, pack, found, name)
     time_s = rows["time_s"]
     if time_s.size < _LEAST_ROWS:
-        raise ConfigError(f"{name}: {time_s.size} usable rows; a fit needs {_LEAST_ROWS}")
+        raise ConfigError(f"{name}: {time_s.size} usable rows, and {_LEAST_ROWS} are needed")
     steps = np.diff(time_s, prepend=time_s[0])
     spacing_s = float(np.median(steps[1:]))
     gap = steps > max(_LEAST_GAP_S, _GAP_OVER_MEDIAN * spacing_s)
@@ -160,7 +160,7 @@ def _require_columns(samples: Sequence[ReplaySample], name: str) -> None:
     ]
     if missing:
         raise ConfigError(
-            f"{name}: no {' and no '.join(missing)} in the log; a pack cannot be fitted without (Leaf Spy: columns"
+            f"{name}: no {' and no '.join(missing)} in the log; a pack cannot be judged without (Leaf Spy: columns"
             " 'Pack Volts' and 'Pack Amps'; EV-CAN: frame 0x1DB)"
         )
 
@@ -313,7 +313,7 @@ def _mean_of_sensors(sensors_c: Floats, rows: dict[str, Floats], notes: list[str
     if there.shape[1] == 0:
         average = rows["pack_temperature_average_c"]
         if np.isnan(average).all():
-            notes.append("no pack temperature in the log: nothing thermal is fitted, resistances hold at the ambient's")
+            notes.append("no pack temperature in the log: nothing thermal is judged, resistances hold at the ambient's")
         return average
     known = ~np.isnan(there)
     counts = np.maximum(known.sum(axis=1), 1)

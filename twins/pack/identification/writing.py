@@ -15,7 +15,7 @@ import numpy as np
 
 from twins.pack.identification.forward import grid
 from twins.pack.identification.posterior import autocorrelation_time
-from twins.pack.identification.priors import IDENTIFIED_BELOW
+from twins.pack.identification.priors import IDENTIFIED_BELOW, NUISANCE
 from twins.pack.identification.result import FittedParameter
 from twins.pack.identification.series import Floats, Series
 from twins.pack.parameters import Estimate, PackParameters
@@ -91,7 +91,10 @@ def written_pack(
                 value = min(max(value, low), high)
             values[each.name] = value
     estimates = {
-        each.name: Estimate(mean=each.mean, sd=each.sd, identified=each.identified)
+        # The heat capacity that is written belongs to the variance that it was fitted with.
+        each.name: Estimate(
+            mean=each.value if each.name == NUISANCE else each.mean, sd=each.sd, identified=each.identified
+        )
         for each in parameters
         if each.sd > 0
     }

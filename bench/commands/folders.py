@@ -1,0 +1,26 @@
+"""Folders of what commands other than sessions leave behind, named like run folders: when, what, four letters."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from drivers.errors import ConfigError
+
+RUNS_FOLDER: Final = Path("runs")
+
+
+def make_folder(root: Path | None, name: str) -> Path:
+    """A new folder below `root` (`runs` where left out); raises ConfigError where it cannot be made."""
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:60]
+    folder = (root or RUNS_FOLDER) / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_{plain}_{letters}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with --runs") from error
+    return folder
