@@ -308,12 +308,15 @@ def fit(
     temperature_unit: Annotated[str, typer.Option(help="Of columns that name none: C, F or auto.")] = "auto",
     law: Annotated[str | None, typer.Option(help="Aging law to scale; the pack's own by default.")] = None,
     in_service: Annotated[str | None, typer.Option(help="Day of first use, YYYY-MM-DD: fits the aging scales.")] = None,
+    runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a pack to logs of one car: parameters with uncertainty, what is not identified, and a pack file."""
     from bench.commands.fit import fit_logs
 
-    result = fit_logs(logs, pack=pack, out=out, temperature_unit=temperature_unit, law=law, in_service=in_service)
+    result = fit_logs(
+        logs, pack=pack, out=out, temperature_unit=temperature_unit, law=law, in_service=in_service, runs=runs
+    )
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
 
 

@@ -16,10 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from bench.commands.folders import make_folder, write_document
 from drivers.errors import ConfigError
 from ledgers.canonical import Json
 from ledgers.errors import RecordError
 from ledgers.evidence import write_atomically
+from reports.pack.fit import write_fit_report
 from twins.pack.identification import (
     AgingFit,
     ChargeCurve,
@@ -37,6 +39,7 @@ from twins.pack.identification import (
 from twins.pack.parameters import PackParameters, dump_pack, load_pack, shipped_pack
 
 FIT_SCHEMA: Final = "v2gbench.fit/1.0"
+FIT_NAME: Final = "fit.json"
 PACKS: Final = ("env200_40kwh", "leaf_62kwh")
 """Shipped packs that are tried, in this order, where none is named."""
 
@@ -70,6 +73,7 @@ class FitResult:
     pack: PackParameters
     out: Path | None
     notes: tuple[str, ...]
+    folder: Path
 
     def plots(self) -> tuple[FitPlot, ...]:
         """The series behind pictures, one per log."""
@@ -77,9 +81,14 @@ class FitResult:
             _plot(log.series, judgement) for log, judgement in zip(self.fit.logs, self.judgements, strict=True)
         )
 
-    def document(self) -> dict[str, Json]:
-        """The result for programs, ready for JSON."""
-        return {
+    @property
+    def report(self) -> Path:
+        """The document, drawn."""
+        return self.folder / "report.html"
+
+    def document(self, *, series: bool = False) -> dict[str, Json]:
+        """The result for programs, ready for JSON; `series` adds what a report draws."""
+        made: dict[str, Json] = {
             "schema": FIT_SCHEMA,
             "pack": self.fit.base.name,
             "out": None if self.out is None else str(self.out),
@@ -92,7 +101,13 @@ class FitResult:
             "charge_curves": [_curve(each) for each in self.curves],
             "aging": None if self.aging is None else _aging(self.aging),
             "notes": list(self.notes),
+            "run": str(self.folder),
+            "report": str(self.report),
         }
+        if series:
+            made["series"] = [_series(plot) for plot in self.plots()]
+            made["resistance"] = _resistance(self.fit.base, self.pack)
+        return made
 
     def text(self) -> str:
         """The result for people."""
@@ -131,6 +146,7 @@ class FitResult:
         lines += [f"note: {note}" for note in self.notes]
         if self.out is not None:
             lines.append(f"pack file: {self.out}")
+        lines.append(f"report: {self.report}")
         return "\n".join(lines)
 
 
@@ -142,8 +158,9 @@ def fit_logs(
     temperature_unit: str = "auto",
     law: str | None = None,
     in_service: str | None = None,
+    runs: Path | None = None,
 ) -> FitResult:
-    """Fit a pack to logs of one car, and write the pack file where `out` says.
+    """Fit a pack to logs of one car; write `fit.json` and a report, and the pack file where `out` says.
 
     `pack` is a shipped one by name, or a pack file; left out, the shipped one that the first log fits. `in_service` is
     the day of first use (YYYY-MM-DD): with it, the scales of the aging `law` (the pack's own by default) are fitted to
@@ -178,7 +195,10 @@ def fit_logs(
     )
     if out is not None:
         _write(fitted, out)
-    return FitResult(fit, judgements, curves, aging, fitted, out, (*notes, *fit.notes))
+    folder = make_folder(runs, f"fit-{logs[0].stem}")
+    result = FitResult(fit, judgements, curves, aging, fitted, out, (*notes, *fit.notes), folder)
+    write_document(folder, FIT_NAME, result.document(series=True), write_fit_report)
+    return result
 
 
 def _read_all(
@@ -352,3 +372,33 @@ def _short(value: float) -> str:
     digits = _DIGITS - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, digits)
     return f"{rounded:,.0f}".replace(",", " ") if digits <= 0 else f"{rounded:.{min(digits, 6)}f}"
+
+
+def _series(plot: FitPlot) -> dict[str, Json]:
+    """One log for a picture; null where it has nothing."""
+    columns = ("time_s", "voltage_v", "modelled_voltage_v", "temperature_c", "modelled_temperature_c", "soc")
+    made: dict[str, Json] = {
+        name: [None if math.isnan(value) else value for value in getattr(plot, name)] for name in columns
+    }
+    made["name"] = plot.name
+    made["gaps"] = [list(gap) for gap in plot.gaps]
+    made["rapid_charges"] = [list(charge) for charge in plot.rapid_charges]
+    return made
+
+
+def _resistance(before: PackParameters, fitted: PackParameters) -> dict[str, Json]:
+    """Sum of the three resistances of the whole pack over charge and temperature, before and after."""
+
+    def ohms(pack: PackParameters, celsius: float) -> list[Json]:
+        table = pack.resistance
+        warmth = math.exp(table.activation_j_per_mol / 8.314462618 * (1.0 / (celsius + 273.15) - 1.0 / 298.15))
+        summed = zip(table.series_ohm, table.fast_ohm, table.slow_ohm, strict=True)
+        return [warmth * sum(each) for each in summed]
+
+    temperatures_c = (0.0, 10.0, 25.0, 40.0)
+    return {
+        "soc_percent": list(fitted.resistance.soc_percent),
+        "temperature_c": list(temperatures_c),
+        "ohm": [ohms(fitted, celsius) for celsius in temperatures_c],
+        "prior_ohm": [ohms(before, celsius) for celsius in temperatures_c],
+    }

@@ -8,7 +8,6 @@ a car that none of them is, is refused: a twin of another pack would be judged f
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.commands.fit import PACKS
-from bench.commands.folders import make_folder
+from bench.commands.folders import make_folder, write_document
 from drivers.errors import ConfigError
 from ledgers.canonical import Json
-from ledgers.evidence import write_atomically
+from reports.pack.twin_replay import write_replay_report
 from twins.pack.identification import GapRise, Series
 from twins.pack.parameters import PackParameters, resolve_pack, shipped_pack
 from twins.replay.twin import Errors, Judged, TwinReplay, Validity, read_for_twin, replay_on_twin
@@ -54,6 +53,11 @@ class TwinReplayResult:
     def file(self) -> Path:
         """The document with the series."""
         return self.folder / TWIN_REPLAY_NAME
+
+    @property
+    def report(self) -> Path:
+        """The document, drawn."""
+        return self.folder / "report.html"
 
     def document(self, *, series: bool = False) -> dict[str, Json]:
         """The result for programs, ready for JSON; `series` adds what a report draws, at most 4000 points each."""
@@ -100,6 +104,7 @@ class TwinReplayResult:
             "notes": list(self.notes),
             "run": str(self.folder),
             "file": str(self.file),
+            "report": str(self.report),
         }
         if series:
             made["series"] = _series(replay)
@@ -127,14 +132,14 @@ class TwinReplayResult:
         lines += _gap_lines(source, replay.gap_rises)
         lines += [f"validity: {warning}" for warning in replay.validity.warnings]
         lines += [f"note: {note}" for note in self.notes]
-        lines.append(f"{self.file}")
+        lines += [f"{self.file}", f"report: {self.report}"]
         return "\n".join(lines)
 
 
 def replay_log_on_twin(
     log: Path, *, pack: str | None = None, temperature_unit: str = "auto", runs: Path | None = None
 ) -> TwinReplayResult:
-    """Replay a log on a pack twin and write `twin_replay.json`.
+    """Replay a log on a pack twin and write `twin_replay.json` and a report.
 
     `pack` is a shipped one by name, or a pack file; left out, the first shipped one that the log fits.
     `temperature_unit` (C, F, auto) is that of columns that name none. Raises ConfigError (LogError among them) in one
@@ -145,11 +150,7 @@ def replay_log_on_twin(
     with log.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     result = TwinReplayResult(replay, log, sha256, (*notes, *replay.notes), make_folder(runs, f"twin-{log.stem}"))
-    text = json.dumps(result.document(series=True), allow_nan=False) + "\n"
-    try:
-        write_atomically(result.file, text.encode())
-    except OSError as error:
-        raise ConfigError(f"{result.file} cannot be written: {error.strerror}; name another with --runs") from error
+    write_document(result.folder, TWIN_REPLAY_NAME, result.document(series=True), write_replay_report)
     return result
 
 

@@ -18,6 +18,12 @@ HEADER = "Date/Time,Gids,SOC,AHr,SOH,Pack Volts,Pack Amps,Pack T1 C,Pack T2 C,Od
 BEGIN_S = 1_704_067_200  # 2024-01-01
 
 
+@pytest.fixture(autouse=True)
+def _below_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of fits go below the folder that one stands in."""
+    monkeypatch.chdir(tmp_path)
+
+
 def leaf_spy(
     path: Path,
     samples: list[ReplaySample],
@@ -63,7 +69,7 @@ def samples() -> list[ReplaySample]:
 def result(tmp_path_factory: pytest.TempPathFactory, samples: list[ReplaySample]) -> FitResult:
     folder = tmp_path_factory.mktemp("fit")
     log = leaf_spy(folder / "charge.csv", samples, fahrenheit=True)
-    return fit_logs([log], out=folder / "My Van.yaml", in_service="2019-06-01")
+    return fit_logs([log], out=folder / "My Van.yaml", in_service="2019-06-01", runs=folder / "runs")
 
 
 def test_pack_file_reads_back_and_holds_what_was_identified_with_its_uncertainty(result: FitResult) -> None:

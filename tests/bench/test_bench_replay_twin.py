@@ -64,7 +64,7 @@ def test_a_gap_is_a_null_in_every_series(result: TwinReplayResult) -> None:
 
 def test_the_folder_is_named_after_the_log(result: TwinReplayResult) -> None:
     assert result.folder.name.split("_")[1] == "twin-My-Drive"
-    assert [entry.name for entry in result.folder.iterdir()] == ["twin_replay.json"]
+    assert sorted(entry.name for entry in result.folder.iterdir()) == ["report.html", "twin_replay.json"]
 
 
 def test_a_long_log_is_written_in_at_most_4000_points_with_its_gaps(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_text_tells_driver_errors_baselines_gaps_and_file(result: TwinReplayResu
     assert "first value stays" in text
     assert "gaps: 1, 0:10:05 in all, the longest 0:10:05; 1 with a rapid charge inside" in text
     assert "begun only once" in text
-    assert text.endswith("twin_replay.json")
+    assert text.endswith("report.html")
 
 
 def test_text_of_long_rows_says_that_soc_is_an_input(tmp_path: Path) -> None:
