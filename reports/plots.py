@@ -20,6 +20,7 @@ from typing import Final, Literal, cast
 import numpy as np
 import numpy.typing as npt
 from bokeh.core.properties import value as literal
+from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.models.annotations import BoxAnnotation, Legend, LegendItem, Span
@@ -121,6 +122,10 @@ def embedded(plots: Sequence[figure]) -> RenderedPlots:
     """Drawn plots as script and elements, by their names; no library where there is no plot."""
     if not plots:
         return RenderedPlots("", "", {})
+    document = Document()
+    with document.models.freeze():  # else Bokeh goes through all models again for each plot
+        for plot in plots:
+            document.add_root(plot)
     script, elements = components(tuple(plots), wrap_script=False)
     library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
     return RenderedPlots(library, script, {str(plot.name): html for plot, html in zip(plots, elements, strict=True)})

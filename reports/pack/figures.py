@@ -203,10 +203,16 @@ def ranges(
         plot.add_layout(Span(location=0.0, dimension="height", line_color=GREY, line_width=1.2))
     at_rows = list(range(count))
     plot.segment(x0=low, x1=high, y0=at_rows, y1=at_rows, line_color=GREY, line_alpha=0.25)
-    for place, row in enumerate(rows):
-        at = count - 1 - place
-        for left, right, colour, alpha in row.bars:
-            plot.hbar(y=[at], left=[left], right=[right], height=0.26, color=colour, alpha=alpha, line_color=None)
+    looks = dict.fromkeys((colour, alpha) for row in rows for _, _, colour, alpha in row.bars)
+    for look in looks:
+        bars = [
+            (at, bar[0], bar[1])
+            for at, row in zip(reversed(at_rows), rows, strict=True)
+            for bar in row.bars
+            if bar[2:] == look
+        ]
+        at, left, right = zip(*bars, strict=True)
+        plot.hbar(y=at, left=left, right=right, height=0.26, color=look[0], alpha=look[1], line_color=None)
     items: list[LegendItem] = []
     for mark in marks:
         points = [

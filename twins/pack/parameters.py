@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -219,6 +220,7 @@ class PackParameters(Part):
     source: str = Field(default="", description="where the values come from, for people to read")
 
 
+@cache
 def shipped_pack(name: str) -> PackParameters:
     """A pack that comes with the twins, by name; raises ConfigError naming those that there are."""
     folder = resources.files("twins.pack") / "packs"

@@ -39,7 +39,7 @@ class Van:
         current_accuracy: Accuracy = CURRENT_ACCURACY,
         fault: Fault | None = None,
     ) -> None:
-        """`pack` is what the battery is made of, the shipped 40 kWh pack by default; `every_group` carries all groups."""
+        """`pack` is the battery, the shipped 40 kWh one by default; `every_group` carries all its groups one by one."""
         self.name = name
         self.vin = vin
         self.pack: Pack = PackTwin(
