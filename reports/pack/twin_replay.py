@@ -495,7 +495,7 @@ def _verdict(key: str, twin: Document, errors: Document) -> Cell:
 
 def _thinned_words(series: Document) -> tuple[str, ...]:
     nth = value(series, "every_nth_row") or 1.0
-    return (f"Pictures show every {nth:.0f}th row; errors are over all rows.",) if nth > 1.0 else ()
+    return (f"Pictures show one row of {nth:.0f}; errors are over all rows.",) if nth > 1.0 else ()
 
 
 def _clock(seconds: float | None) -> str:
