@@ -50,13 +50,12 @@ USES: Final = 5
     M_COLD_CHARGING,
     M_FLOWING_C_RATE,
     M_LITHIUM_SHARE,
-    M_WEAK_CAPACITY,
-    M_WEAK_RESISTANCE,
-    M_STRONG_CAPACITY,
-    M_STRONG_RESISTANCE,
+    M_LEAST_CAPACITY,
+    M_MOST_CAPACITY,
+    M_MOST_RESISTANCE,
     M_BALANCING_A,
     MODEL_COLUMNS,
-) = range(39)
+) = range(38)
 
 # Columns of the table over the state of charge (whole pack, 25 degC).
 T_SERIES, T_FAST, T_SLOW, T_ENTROPIC, T_CHARGE_TAPER, T_DISCHARGE_TAPER, SOC_COLUMNS = range(7)
@@ -127,8 +126,10 @@ K_ARRHENIUS, K_CHARGE, K_DISCHARGE, TEMPERATURE_COLUMNS = range(4)
     COLDEST_C,
     CELLS_BEFORE_C,
     GROWTH_AT_START,
+    LOSS_AT_START,
+    PAUSE_S,
     STATE_COLUMNS,
-) = range(48)
+) = range(50)
 
 # Columns of a leg of the state of charge between two turning points; the stack holds its begin before them.
 (

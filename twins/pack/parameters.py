@@ -104,6 +104,8 @@ class ResistanceParameters(Part):
     @model_validator(mode="after")
     def _lists_belong_together(self) -> Self:
         _rising(self.soc_percent, "soc_percent")
+        if not (self.soc_percent[0] >= 0.0 and self.soc_percent[-1] <= 100.0):
+            raise ValueError("soc_percent lies between 0 and 100 %")
         for name in ("series_ohm", "fast_ohm", "slow_ohm"):
             values: tuple[float, ...] = getattr(self, name)
             if len(values) != len(self.soc_percent):
@@ -208,13 +210,16 @@ class PackParameters(Part):
     capacity_ah: float = Field(gt=1, le=1000, description="of the new pack, BMS count")
     new_full_energy_wh: float = Field(gt=100, le=1e6, description="frame 0x59E of the new pack")
     cell: CellParameters
-    resistance: ResistanceParameters = ResistanceParameters()
+    resistance: ResistanceParameters
     spread: SpreadParameters = SpreadParameters()
-    thermal: ThermalParameters = ThermalParameters()
+    thermal: ThermalParameters
     aging: AgingParameters = AgingParameters()
     limits: LimitParameters = LimitParameters()
-    sensor_offsets_c: tuple[float, ...] = Field(
-        default=(0.4, -0.3, 0.2, -0.3), max_length=8, description="of the thermistors against the plates; estimate"
+    sensor_offsets_c: tuple[Annotated[float, Field(ge=-20, le=20)], ...] = Field(
+        default=(0.4, -0.3, 0.2, -0.3),
+        min_length=4,
+        max_length=4,
+        description="of the thermistors against the plates; estimate",
     )
     estimates: dict[str, Estimate] = Field(default={}, description="posterior of what was identified from logs")
     source: str = Field(default="", description="where the values come from, for people to read")

@@ -128,7 +128,9 @@ class PackState:
             ratio, state.curve_v[pack] = curves[float(healths[pack])]
             rows[pack, layout.CAPACITY_AH] = model.parameters.capacity_ah * ratio
             rows[pack, layout.CAPACITY_LOSS] = lost
-            if lost and aging.calendar_scale > 0.0:
+            if lost and aging.calendar_scale == 0.0:
+                rows[pack, layout.LOSS_AT_START] = lost  # no law accounts for it
+            elif lost:
                 for index, each in enumerate(model.laws):
                     state.wear_y[pack, index, 0] = (lost / aging.calendar_scale) ** (1.0 / each.calendar_exponent)
                 _, rows[pack, layout.GROWTH_AT_START], _, _ = loss(
@@ -241,9 +243,7 @@ def advance(
 
 def kernel_arguments(model: PackModel, state: PackState) -> tuple[NDArray[np.generic], ...]:
     """Model and state in the order of `kernel.advance_packs`, behind the range of packs and before the drive."""
-    groups, halves = np.empty((0, 3)), model.halves
-    if state.group_soc.shape[1]:
-        groups = np.column_stack((model.groups.capacity, model.groups.resistance, model.groups.leak))
+    groups, halves = model.groups.table, model.halves
     return (
         model.scalars, model.soc_table, model.temperature_table, model.calendar, model.law_numbers, model.law_table,
         halves.anode_v, halves.cathode_v, halves.geometry, groups,
