@@ -66,7 +66,9 @@ def main() -> NoReturn:
         show()
         sys.exit(BAD_INPUT)
     if code == STOPPED:  # typer turns Ctrl-C into this code, and says nothing
-        _complain("stopped; a run that was under way is closed, its charger in the safe state")
+        _complain(
+            "stopped before the end; a charger that a run was driving is in its safe state, and that run is closed"
+        )
     sys.exit(code if isinstance(code, int) else PASS)
 
 
@@ -324,7 +326,9 @@ def fit(
 def age(
     scenario: Annotated[Path, typer.Argument(help="Scenario file, or the name of a shipped one (favignana_van).")],
     *,
-    years: Annotated[int | None, typer.Option(min=1, max=30, help="Years to simulate; the file's by default.")] = None,
+    years: Annotated[
+        int | None, typer.Option(min=1, max=30, help="Whole years to simulate; the file's by default.")
+    ] = None,
     laws: Annotated[
         str | None, typer.Option(help="Laws of aging, with commas; the first ages the pack. All by default.")
     ] = None,

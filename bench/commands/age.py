@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.assets import asset
-from bench.commands.folders import make_folder, write_document
+from bench.commands.folders import new_folder, write_document
 from drivers.errors import ConfigError
 from reports.pack.age import write_age_report
 from twins.scenarios.model import load_scenario
@@ -67,10 +67,10 @@ def age_scenario(
             raise ConfigError(f"1 <= years <= {_MOST_YEARS} must hold, not {years}")
         loaded = loaded.model_copy(update={"years": years})
     parameters = loaded.parameters(path.parent)
-    with _progress(loaded.name, show=show and sys.stderr.isatty()) as progress:
-        found = study(loaded, parameters, laws=laws, progress=progress)
-    folder = make_folder(runs, f"age-{loaded.name}")
-    report = write_document(folder, STUDY_NAME, found.document(series=True), write_age_report)
+    with new_folder(runs, f"age-{loaded.name}") as folder:
+        with _progress(loaded.name, show=show and sys.stderr.isatty()) as progress:
+            found = study(loaded, parameters, laws=laws, progress=progress)
+        report = write_document(folder, STUDY_NAME, found.document(series=True), write_age_report)
     return AgeResult(found, folder, folder / STUDY_NAME, report)
 
 

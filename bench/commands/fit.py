@@ -8,6 +8,7 @@ everything that was put right in the logs.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -34,17 +35,23 @@ from twins.pack.identification import (
     fit_series,
     history_of,
     judge,
-    read_series,
 )
+from twins.pack.identification.priors import NUISANCE, centres
 from twins.pack.parameters import PackParameters, dump_pack, load_pack, shipped_pack
+from twins.replay.twin import read_for_twin
 
 FIT_SCHEMA: Final = "v2gbench.fit/1.0"
 FIT_NAME: Final = "fit.json"
 PACKS: Final = ("env200_40kwh", "leaf_62kwh")
 """Shipped packs that are tried, in this order, where none is named."""
 
-_COLUMNS: Final = (44, 8, 22, 12)
+_COLUMNS: Final = (44, 8, 22, 14, 10)
 _DIGITS: Final = 3
+_HOW_TO_READ: Final = (
+    "what is not identified stays in the file as it was; its posterior is what the logs say with everything free;\n"
+    "what is identified was found once more beside what is kept: so it stands here and in the file, and its ± counts\n"
+    "that what is kept may be wrong"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +124,29 @@ class FitResult:
             f"{names}: {fit.rows} rows, worth {fit.effective_rows:.0f} independent ones, fitted as {fit.base.name}",
             "",
         ]
-        lines.append(_row("parameter", "prior", "posterior", "identified"))
+        lines.append(_row("parameter", "prior", "posterior", "in the file", "identified"))
         for each in fit.parameters:
             posterior = f"{_short(each.mean)} ± {_short(each.sd)}" if not each.note else each.note
             unit = "" if each.unit == "1" else f" [{each.unit}]"
             lines.append(
-                _row(each.title + unit, _short(each.prior), posterior, "yes" if each.identified else "NO, kept")
+                _row(each.title + unit, _short(each.prior), posterior, in_the_file(each, self.pack), _verdict(each))
             )
         if self.aging is not None:
-            for name, scale in (("calendar", self.aging.calendar), ("cycle", self.aging.cycle)):
+            aging = self.pack.aging
+            for name, scale, written in (
+                ("calendar", self.aging.calendar, aging.calendar_scale),
+                ("cycle", self.aging.cycle, aging.cycle_scale),
+            ):
                 lines.append(
                     _row(
                         f"{name} scale of law {self.aging.law}",
                         "1",
                         f"{_short(scale.mean)} ± {_short(scale.sd)}",
+                        _short(written),
                         "yes" if scale.identified else "NO, kept",
                     )
                 )
-        lines.append("")
+        lines += ["", _HOW_TO_READ, ""]
         for judgement in self.judgements:
             lines += _judgement_lines(judgement)
         for curve in self.curves:
@@ -169,6 +181,7 @@ def fit_logs(
     """
     if not logs:
         raise ConfigError("no log to fit; name at least one")
+    _require_different(logs)
     chosen, series, notes = _read_all(logs, pack, temperature_unit)
     fit = fit_series(series, chosen)
     judgements = tuple(judge(fit, each, own=place) for place, each in enumerate(series))
@@ -206,19 +219,40 @@ def _read_all(
 ) -> tuple[PackParameters, list[Series], list[str]]:
     if pack is not None:
         chosen = _pack_of(pack)
-        return chosen, [read_series(path, chosen, temperature_unit=temperature_unit) for path in logs], []
+        return chosen, [read_for_twin(path, chosen, temperature_unit=temperature_unit) for path in logs], []
     refused: list[ConfigError] = []
     for name in PACKS:
         chosen = shipped_pack(name)
         try:
-            first = read_series(logs[0], chosen, temperature_unit=temperature_unit)
+            first = read_for_twin(logs[0], chosen, temperature_unit=temperature_unit)
         except ConfigError as error:
             refused.append(error)
             continue
-        others = [read_series(path, chosen, temperature_unit=temperature_unit) for path in logs[1:]]
-        why = "the car's reported capacity fits" if first.capacity_ah is not None else "the log names no capacity"
-        return chosen, [first, *others], [f"fitted as {name}, because {why}; --pack names another"]
+        others = [read_for_twin(path, chosen, temperature_unit=temperature_unit) for path in logs[1:]]
+        return chosen, [first, *others], [f"fitted as {name}, because {why_it_fits(first)}; --pack names another"]
     raise refused[0]
+
+
+def why_it_fits(series: Series) -> str:
+    """Why a log that was accepted may be of the pack it was read for."""
+    if series.capacity_ah is not None:
+        return "the car's reported capacity fits"
+    if series.full_energy_wh is not None:
+        return f"the car's reported energy fits, {series.full_energy_wh / 1000:.1f} kWh when full"
+    return "the log names neither capacity nor energy"
+
+
+def _require_different(logs: Sequence[Path]) -> None:
+    """Raise ConfigError where two files have the same content: the same rows would count twice."""
+    seen: dict[bytes, Path] = {}
+    for path in logs:
+        if not path.is_file():
+            continue  # the reader says so
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        if content in seen:
+            raise ConfigError(f"{path} is the same recording as {seen[content]}; name it once, or it counts twice")
+        seen[content] = path
 
 
 def _pack_of(pack: str) -> PackParameters:
@@ -274,12 +308,34 @@ def _parameter(each: FittedParameter) -> dict[str, Json]:
         "unit": each.unit,
         "prior": each.prior,
         "prior_sd": each.prior_sd,
+        "prior_kind": each.prior_kind,
         "mean": each.mean,
         "sd": each.sd,
+        "free_mean": each.free_mean if math.isfinite(each.free_mean) else each.mean,
+        "free_sd": each.free_sd if math.isfinite(each.free_sd) else each.sd,
         "identified": each.identified,
         "written": each.value,
         "note": each.note or None,
     }
+
+
+def in_the_file(each: FittedParameter, pack: PackParameters) -> str:
+    """The parameter as a pack file has it, read from the pack: at 50 % and 25 degC where it is a list there."""
+    if each.name == "capacity_ah":
+        return f"{_short(pack.capacity_ah)} (new)"
+    if each.name == "resistance.tilt":
+        return f"{_short(each.value)} (lists)" if each.identified else "0 (lists)"
+    if each.name == NUISANCE:
+        return f"{_short(pack.estimates[NUISANCE].mean)} (est.)" if NUISANCE in pack.estimates else "none"
+    if each.name.startswith("sensor_offsets_c."):
+        return _short(pack.sensor_offsets_c[int(each.name.rpartition(".")[2]) - 1])
+    return _short(centres(pack, pack.capacity_ah)[each.name])
+
+
+def _verdict(each: FittedParameter) -> str:
+    if each.identified:
+        return "yes"
+    return "NO, of the log" if each.name == NUISANCE and not each.note else "NO, kept"
 
 
 def _judgement(each: Judgement) -> dict[str, Json]:

@@ -9,7 +9,8 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -32,16 +33,47 @@ def make_folder(root: Path | None, name: str) -> Path:
     return folder
 
 
+@contextmanager
+def new_folder(root: Path | None, name: str) -> Iterator[Path]:
+    """A new folder for work that takes long: made before the work, so that a place that does not take it is told first.
+
+    What the work leaves in it stays; when it fails or is stopped, an empty folder goes, with the empty ones above that
+    were made for it. Raises ConfigError where the folder cannot be made.
+    """
+    above = [each for each in (root or RUNS_FOLDER, *(root or RUNS_FOLDER).parents) if not each.exists()]
+    folder = make_folder(root, name)
+    try:
+        yield folder
+    except BaseException:
+        _remove_empty(folder, *above)
+        raise
+
+
 def write_document(
     folder: Path, name: str, document: Mapping[str, object], report: Callable[[Mapping[str, object], Path], Path]
 ) -> Path:
     """Write the document as `name` into the folder, and its report beside it; returns the report.
 
-    Raises ConfigError where the disk does not take it.
+    A folder that stays empty is removed. Raises ConfigError, LedgerError or ReportError where the disk does not take
+    it.
     """
     file = folder / name
     try:
         write_atomically(file, (json.dumps(document, allow_nan=False) + "\n").encode())
         return report(document, folder)
-    except OSError as error:
+    except BaseException as error:
+        _remove_empty(folder)
+        if not isinstance(error, OSError):
+            raise
         raise ConfigError(f"{folder} cannot be written: {error.strerror}; name another with --runs") from error
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Remove folders, innermost first, up to the first that holds something."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return

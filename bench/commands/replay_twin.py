@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.commands.fit import PACKS
+from bench.commands.fit import PACKS, why_it_fits
 from bench.commands.folders import make_folder, write_document
 from drivers.errors import ConfigError
 from ledgers.canonical import Json
@@ -166,7 +166,7 @@ def _read(log: Path, pack: str | None, temperature_unit: str) -> tuple[PackParam
         except ConfigError as error:
             refused.append(error)
             continue
-        why = "the car's reported capacity fits" if series.capacity_ah is not None else "the log names no capacity"
+        why = why_it_fits(series)
         return chosen, series, [f"replayed on {name}, because {why}; --pack names another"]
     raise refused[0]
 

@@ -112,7 +112,9 @@ def read_document(data: bytes, path: Path) -> Document:
         raise ConfigError(f"{path}:{line}:1: this is not text in UTF-8; save the file as UTF-8") from error
     root = _compose(text, path)
     if root is None:
-        raise ConfigError(f"{path}:1:1: the file is empty; 'v2gbench init' writes one to start from")
+        raise ConfigError(
+            f"{path}:1:1: the file is empty; begin it with 'schema:' ('v2gbench init' writes a whole station file)"
+        )
     builder = _Builder()
     value = builder.build(root, (), ())
     if not builder.problems and not isinstance(value, Mapping):
@@ -239,8 +241,8 @@ def _compose(text: str, path: Path) -> Node | None:
         raise ConfigError(f"{path}:{line}:1: a control character stands here; this is not a text file") from error
     except RecursionError as error:
         raise ConfigError(
-            f"{path}:1:1: brackets are nested too deeply to be a station file; name the right file"
-        ) from (error)
+            f"{path}:1:1: brackets are nested too deeply for any file of ours; name the right file"
+        ) from error
     return node
 
 
@@ -250,7 +252,7 @@ def _syntax_sentence(error: MarkedYAMLError, text: str) -> str:
     if "\\t" in problem:
         return "a tab stands here, and YAML takes only spaces; replace it by spaces"
     if "another document" in problem:
-        return "a second document starts here ('---'), and one file is one station; put it in a file of its own"
+        return "a second document starts here ('---'), and one file holds one; put it in a file of its own"
     if "undefined alias" in problem:
         return f"{problem.removeprefix('found ')}: nothing above is marked with '&' and that name; write the value out"
     if mark is not None and mark.line < text.count("\n") + 1:

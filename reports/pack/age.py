@@ -1,6 +1,6 @@
 """The report of `v2gbench age`: years of a pack with and without V2G, every figure with its spread over laws.
 
-Published laws of aging differ by a factor of ten on the same use, so no figure of V2G wear stands alone here: the
+Published laws of aging differ more than ten-fold on the same use, so no figure of V2G wear stands alone here: the
 answer on top is a range, and each picture has a row per law. What the laws were never tested for is shown as the share
 of the loss that it makes up.
 
@@ -66,12 +66,13 @@ def render_age_report(document: Document, *, origin: str = "") -> str:
         raise RenderError("cannot report an aging study without laws: its document names none under 'laws'")
     album = Album()
     headline, reason = _headline(study)
+    warned = " ".join(f"{capital(warning)}." for warning in study.warnings)
     page = Page(
         kicker="battery aging report",
         title=study.title,
         headline=headline,
-        tone="plain",
-        reason=reason,
+        tone="warn" if warned else "plain",
+        reason=f"{warned} {reason}".strip(),
         badges=_badges(study),
         origin=origin,
         facts=_facts(study),
@@ -135,6 +136,8 @@ def _badges(study: Study) -> tuple[tuple[str, Tone], ...]:
     material = text(study.document, "material", "simulated")
     badges: list[tuple[str, Tone]] = [(material, "good" if material == "measured" else "warn"), (study.pack, "")]
     badges.append((f"{len(study.laws)} laws of aging" if len(study.laws) > 1 else f"one law only: {study.laws[0]}", ""))
+    if study.warnings:
+        badges.append(("more was asked than the pack can give", "bad"))
     if not study.has_v2g:
         badges.append(("no V2G in this scenario", ""))
     return tuple(badges)
@@ -322,13 +325,21 @@ def _use_section(study: Study, album: Album) -> Section:
             number(_times(value(energy, "charged_wh"), 1e-3), 0),
             number(_times(value(energy, "discharged_wh"), 1e-3), 0),
             number(_times(value(energy, "asked_discharge_wh"), 1e-3), 0),
+            _given(energy),
             number(study.cycles_per_year("with_v2g").get(text(energy, "use")), 1),
         )
         for energy in study.energies("with_v2g")
     )
-    head = ("Use", "Hours", "Into the pack (kWh)", "Out of the pack (kWh)", "Asked of it (kWh)", "Full cycles a year")
+    head = ("Use", "Hours", "Into the pack (kWh)", "Out of the pack (kWh)", "Asked of it (kWh)", "Given of it (%)",
+            "Full cycles a year")  # fmt: skip
     loss = value(part(study.document, "with_v2g"), "loss_wh")
-    words = ["A full cycle is one discharge of the new capacity, in as many parts as it takes."]
+    words = [
+        (
+            "A full cycle is one discharge of the new capacity, in as many parts as it takes. Given of driving is "
+            "counted against traction less regeneration: what was not driven brakes nothing."
+        )
+    ]
+    words += [f"{capital(warning)}." for warning in study.warnings]
     if loss is not None:
         words.append(f"Turned to heat in the pack over all years: {figure_text(loss / 1000, 0)} kWh.")
     table = Table("At the pack's terminals, over all years", head, rows)
@@ -436,9 +447,12 @@ def _second_life_section(study: Study) -> Section:
         ("Resistance", "resistance_percent", 1.0, "% of new", 0, "resistance_ohm"),
         ("Self-discharge", "self_discharge_percent_per_month", 1.0, "% a month", 2, ""),
     ):
+        origin = next(
+            (text(each, "origin") for each in parts(report, "criteria") if text(each, "name") == name.lower()), ""
+        )
         found = value(report, key)
         absolute = value(report, of) if of else None
-        detail = "" if absolute is None else _absolute(of, absolute)
+        detail = (origin if origin.startswith("input") else "") if absolute is None else _absolute(of, absolute)
         cards.append(Fact(name, NOTHING if found is None else figure_text(scale * found, decimals), unit, detail))
     words = [f"In the manner of {text(report, 'manner_of', 'a test that the document does not name')}."]
     words += [f"{'With V2G: ' if beside else ''}{reason}." for reason in texts(report, "reasons")]
@@ -451,6 +465,7 @@ def _second_life_section(study: Study) -> Section:
             Cell(text(each, "name")),
             number(value(each, "value"), 2),
             Cell(text(each, "unit")),
+            Cell(text(each, "origin", NOTHING), "muted"),
             Cell(_limits(each)),
             Cell(grade, _GRADES.get(grade, "")),
         ]
@@ -458,7 +473,7 @@ def _second_life_section(study: Study) -> Section:
             without = judged.get(text(each, "name"), {})
             row += [number(value(without, "value"), 2), Cell(text(without, "grade", NOTHING))]
         rows.append(tuple(row))
-    head = ["Criterion", "Value", "Unit", "Limits", "Grade"] + (["Without V2G", "Its grade"] if beside else [])
+    head = ["Criterion", "Value", "Unit", "From", "Limits", "Grade"] + (["Without V2G", "Its grade"] if beside else [])
     tables = [Table("What the grade comes from; the worst criterion decides", tuple(head), tuple(rows))] if rows else []
     history = part(report, "history")
     names = (
@@ -522,6 +537,13 @@ def _signed(found: float | None, decimals: int) -> Cell:
     if found is None:
         return Cell(NOTHING, "muted", number=True)
     return Cell(figure_text(found, decimals, signed=True), number=True)
+
+
+def _given(energy: Document) -> Cell:
+    asked, given = value(energy, "asked_wh"), value(energy, "given_wh")
+    if not asked or given is None:
+        return Cell(NOTHING, "muted", number=True)
+    return Cell(figure_text(100.0 * given / asked, 1), "" if given >= 0.98 * asked else "bad", number=True)
 
 
 def _money(micro: object, decimals: int) -> Cell:

@@ -190,7 +190,6 @@ def warranty_picture(study: Study, album: Album) -> Figure:
         x_label="years from the first day",
         limits=limits,
         x_range=(0.0, most),
-        text_room=0.24,
     )
     early = [law for law, each in outlooks.items() if each.get("kept") is False]
     told = f"{', '.join(early)} would break the warranty" if early else "no law breaks the warranty"

@@ -24,6 +24,7 @@ class Study:
         self.title = text(scenario, "title") or text(scenario, "name", "a scenario without a name")
         service = part(document, "v2g")
         self.has_v2g = bool(service)
+        self.warnings = texts(document, "warnings")
         self.currency = text(service, "currency", "EUR")
         self.cents = f"{self.currency} cents"  # of which a hundred make one, as in the scenario's own prices
         self.wear = {text(each, "law"): each for each in parts(service, "wear")}
@@ -89,6 +90,7 @@ class Study:
         if not known:
             ends = [(value(each, "year"), value(each, "resistance_percent")) for each in self.years_of(life)]
             known = [(year, percent) for year, percent in ends if year is not None and percent is not None]
+            known = [(0.0, 100.0), *known] if known else []  # the first day's resistance is what growth is told against
         return np.array([year for year, _ in known]), np.array([percent for _, percent in known])
 
     def capacity_by_law(self, life: str, law: str) -> tuple[Floats, Floats]:

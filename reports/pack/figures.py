@@ -9,19 +9,21 @@
 
 Colours mean the same everywhere (`WITH`, `WITHOUT`, `USE_COLOURS`), and no difference is told by colour alone: lines
 are dashed, marks have shapes, bars have names and numbers. Rows are numeric axes with names, because the page's script
-that follows light and dark paints those.
+that follows light and dark paints those; so are the numbers beside them, because an axis takes the pixels that its
+labels need, and a text within the plot is cut where the page is narrow.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
 from bokeh.core.properties import value as literal
-from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, Range1d
+from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, LinearAxis, Range1d
 from bokeh.models.annotations import BoxAnnotation, LegendItem, Span, Title
 from bokeh.models.mappers import LinearColorMapper
 from bokeh.models.renderers import DataRenderer
@@ -50,6 +52,10 @@ USE_COLOURS: Final[Mapping[str, str]] = {
 Shape = Literal["circle", "diamond", "triangle", "square", "x", "dash"]
 
 _TEXT_PX: Final = 13
+_NAME_LETTERS: Final = 18  # of a row's name, before it is folded
+_NUMBER_LETTERS: Final = 14  # of the text beside it
+_NARROW_PX: Final = 240  # room for a legend in a plot with names of rows, on a page of 420 pixels
+_ITEM_PX, _LETTER_PX, _LINE_PX = 36, 6, 26  # of an entry of the legend: its sign and gap, a letter, its height
 _ROW_PX: Final = 34
 _FRAME_PX: Final = 118  # of a plot of rows: axis, its label, and a line of legend
 _INK: Final = "#1c232b"
@@ -171,7 +177,7 @@ def curves(
         plot.xaxis[0].ticker = FixedTicker(ticks=list(x_names))
         plot.xaxis[0].major_label_overrides = {at: plain(name) for at, name in x_names.items()}
     if legend and items:
-        add_legend(plot, items)
+        _legend(plot, items)
     return plot
 
 
@@ -184,19 +190,17 @@ def ranges(
     band: tuple[float, float] | None = None,
     limits: Sequence[Limit] = (),
     x_range: tuple[float, float] | None = None,
-    text_room: float = 0.16,
 ) -> figure:
-    """A row per name: its bars, its marks, and its text at the right edge; `band` is shaded over all rows."""
+    """A row per name: its bars, its marks, and its text right of the plot; `band` is shaded over all rows."""
     count = len(rows)
     plot = _blank(key, x_label=x_label, y_label="", height_px=_FRAME_PX + _ROW_PX * count)
     found = [at for row in rows for low, high, _, _ in row.bars for at in (low, high)]
     found += [at for row in rows for _, at in row.marks]
     found += [limit.at for limit in limits if limit.across == "x"]
     low, high = x_range or _span(found)
-    room = text_room * (high - low) if any(row.text for row in rows) else 0.0
-    plot.x_range = Range1d(start=low, end=high + room)
-    plot.xaxis[0].bounds = (low, high)
+    plot.x_range = Range1d(start=low, end=high)
     _name_rows(plot, [row.label for row in rows])
+    _number_rows(plot, {float(count - 1 - place): row.text for place, row in enumerate(rows)})
     if band is not None:
         plot.add_layout(BoxAnnotation(left=band[0], right=band[1], fill_color=ORANGE, fill_alpha=0.10, line_color=None))
     if low < 0.0 < high:
@@ -221,9 +225,8 @@ def ranges(
         if points:
             items.append(_mark(plot, mark, points, x_label))
     items += [_upright(plot, limit) for limit in limits]
-    _texts(plot, [high + 0.25 * room] * count, list(range(count - 1, -1, -1)), [row.text for row in rows], align="left")
     if items:
-        add_legend(plot, items)
+        _legend(plot, items)
     return plot
 
 
@@ -237,14 +240,14 @@ def stacked_bars(
     x_range: tuple[float, float] | None = None,
     decimals: int = 2,
 ) -> figure:
-    """A bar per label, made of parts; negative parts stand left of zero. Totals are marked and written beside it."""
+    """A bar per label, made of parts; negative parts stand left of zero. Totals are marked and written at the right."""
     count = len(labels)
     plot = _blank(key, x_label=x_label, y_label="", height_px=_FRAME_PX + 24 + _ROW_PX * count)
     low, high = x_range or stacked_span(stacked, totals)
-    room = 0.16 * (high - low)
-    plot.x_range = Range1d(start=low, end=high + room)
+    plot.x_range = Range1d(start=low, end=high)
     _name_rows(plot, labels)
     at = [float(count - 1 - place) for place in range(count)]
+    _number_rows(plot, dict(zip(at, (figure_text(one, decimals) for one in totals), strict=True)))
     right_of, left_of = np.zeros(count), np.zeros(count)
     items: list[LegendItem] = []
     for each in stacked:
@@ -273,9 +276,7 @@ def stacked_bars(
         x=list(totals), y=at, marker="diamond", size=11, fill_color="#ffffff", line_color=_INK, line_width=1.6
     )
     items.append(LegendItem(label=literal("sum"), renderers=[any_glyph(sums)]))
-    beyond = np.maximum(right_of, np.array(totals))
-    _texts(plot, (beyond + 0.025 * (high - low)).tolist(), at, [figure_text(one, decimals) for one in totals])
-    add_legend(plot, items)
+    _legend(plot, items)
     return plot
 
 
@@ -299,14 +300,14 @@ def grouped_bars(
     signed: bool = False,
     percent_of_one: bool = False,
 ) -> figure:
-    """A group of bars per label, one for each part, with its number at its end; negative ones go left of zero."""
+    """A group of bars per label, one for each part, with its number at the right; negative ones go left of zero."""
     count, each_px = len(labels), 22
     height_px = _FRAME_PX + 14 + count * (each_px * len(groups) + 16)
     plot = _blank(key, x_label=x_label, y_label="", height_px=height_px)
     low, high = _span([one for each in groups for one in each.values] + [0.0], margin=0.02)
-    room = 0.13 * (high - low)
-    plot.x_range = Range1d(start=low - (room if low < 0.0 else 0.0), end=high + room)
+    plot.x_range = Range1d(start=low, end=high)
     _name_rows(plot, labels)
+    numbers: dict[float, str] = {}
     slot = 0.82 / len(groups)
     items: list[LegendItem] = []
     scale = 100.0 if percent_of_one else 1.0
@@ -322,18 +323,10 @@ def grouped_bars(
             line_color=None,
         )
         items.append(LegendItem(label=literal(plain(each.label)), renderers=[any_glyph(bar)]))
-        reach = 0.012 * (high - low)
-        for negative in (False, True):
-            shown = [place for place in known if (each.values[place] < 0.0) == negative]
-            _texts(
-                plot,
-                [each.values[place] + (-reach if negative else reach) for place in shown],
-                [at[place] for place in shown],
-                [figure_text(scale * each.values[place], decimals, signed=signed) for place in shown],
-                align="right" if negative else "left",
-            )
+        numbers |= {at[place]: figure_text(scale * each.values[place], decimals, signed=signed) for place in known}
+    _number_rows(plot, numbers)
     plot.add_layout(Span(location=0.0, dimension="height", line_color=GREY, line_width=1.4))
-    add_legend(plot, items)
+    _legend(plot, items)
     return plot
 
 
@@ -361,7 +354,7 @@ def histogram(
         x = np.repeat(edges, 2)[1:-1]
         line = plot.line(x=x, y=np.repeat(outlined, 2), line_color=WITHOUT, line_width=2.4, line_dash=[7, 3])
         items.append(LegendItem(label=literal(plain(outlined_label)), renderers=[any_glyph(line)]))
-    add_legend(plot, items)
+    _legend(plot, items)
     return plot
 
 
@@ -433,10 +426,49 @@ def _name_rows(plot: figure, labels: Sequence[str]) -> None:
     """Names for the rows of a plot, the first one on top."""
     count = len(labels)
     plot.yaxis[0].ticker = FixedTicker(ticks=list(range(count)))
-    plot.yaxis[0].major_label_overrides = {count - 1 - place: plain(label) for place, label in enumerate(labels)}
+    plot.yaxis[0].major_label_overrides = {
+        count - 1 - place: _folded(label, _NAME_LETTERS) for place, label in enumerate(labels)
+    }
     plot.yaxis[0].major_tick_line_color = None
     plot.ygrid[0].visible = False
     plot.y_range = Range1d(start=-0.6, end=count - 0.4)
+
+
+def _number_rows(plot: figure, shown: Mapping[float, str]) -> None:
+    """Texts right of the plot, by their height in it."""
+    shown = {at: text for at, text in shown.items() if text}
+    if not shown:
+        return
+    axis = LinearAxis(
+        major_label_overrides={at: _folded(text, _NUMBER_LETTERS) for at, text in shown.items()},
+        major_label_text_font_size=f"{_TEXT_PX}px",
+        axis_line_alpha=0.0,  # the page's script gives colours, so that none would not last
+        major_tick_line_alpha=0.0,
+        minor_tick_line_color=None,
+        major_tick_in=0,
+        major_tick_out=0,
+    )
+    plot.add_layout(axis, "right")
+    plot.yaxis[-1].ticker = FixedTicker(ticks=list(shown))
+
+
+def _folded(label: str, length: int) -> str:
+    """A label on up to three lines; Bokeh breaks lines where it is told to."""
+    return "\n".join(textwrap.wrap(plain(label), length, break_long_words=False, max_lines=3, placeholder=" …")) or " "
+
+
+def _legend(plot: figure, items: Sequence[LegendItem]) -> None:
+    """A legend above the plot, in as many columns as a narrow page has room for; its lines make the plot higher."""
+    widths = [_ITEM_PX + _LETTER_PX * len(str(getattr(item.label, "value", ""))) for item in items]
+    columns = next(
+        count
+        for count in range(len(items), 0, -1)
+        if count == 1 or sum(max(widths[column::count]) for column in range(count)) <= _NARROW_PX
+    )
+    assert plot.height is not None  # `new_plot` gives one
+    plot.height += _LINE_PX * (math.ceil(len(items) / columns) - 1)
+    add_legend(plot, items, columns)
+    plot.legend[0].spacing = _LINE_PX - 20  # beside and between; an entry is 20 pixels high
 
 
 def _span(found: Sequence[float], *, margin: float = 0.05) -> tuple[float, float]:
@@ -522,26 +554,3 @@ def _mark(plot: figure, mark: Mark, points: Sequence[tuple[float, int, str]], x_
     tooltips = [("", "@name"), (plain(mark.label), "@x{0,0.000}"), ("", plain(x_label))]
     plot.add_tools(HoverTool(renderers=[drawn], tooltips=tooltips, visible=False))
     return LegendItem(label=literal(plain(mark.label)), renderers=[any_glyph(drawn)])
-
-
-def _texts(
-    plot: figure,
-    x: Sequence[float],
-    y: Sequence[float],
-    shown: Sequence[str],
-    *,
-    align: Literal["left", "right"] = "left",
-) -> None:
-    if not any(shown):
-        return
-    source = ColumnDataSource(data={"x": list(x), "y": list(y), "text": [plain(one) for one in shown]})
-    plot.text(
-        "x",
-        "y",
-        text="text",
-        source=source,
-        text_font_size=f"{_TEXT_PX}px",
-        text_color=_INK,
-        text_align=align,
-        text_baseline="middle",
-    )

@@ -36,7 +36,16 @@ from reports.pack.figures import (
     ranges,
     time_axis,
 )
-from reports.pack.traces import PAIR_PX, Rise, Traced, note_section, ratio_verdict, residual_picture, rises_picture
+from reports.pack.traces import (
+    PAIR_PX,
+    Rise,
+    Traced,
+    counted,
+    note_section,
+    ratio_verdict,
+    residual_picture,
+    rises_picture,
+)
 from reports.page import (
     NOTHING,
     Cell,
@@ -138,7 +147,7 @@ def _reason(unknown: list[Document]) -> str:
 
 def _badges(document: Document) -> tuple[tuple[str, Tone], ...]:
     count = len(parts(document, "logs"))
-    badges: list[tuple[str, Tone]] = [(f"{count} log{'s' if count != 1 else ''}", "")]
+    badges: list[tuple[str, Tone]] = [(counted(count, "log"), "")]
     out = text(document, "out")
     badges.append((f"written to {Path(out).name}", "good") if out else ("no pack file written", ""))
     badges.append(("aging fitted", "") if part(document, "aging") else ("aging not fitted", ""))
@@ -149,7 +158,7 @@ def _facts(document: Document, known: list[Document], unknown: list[Document]) -
     rows, effective = value(document, "rows"), value(document, "effective_rows")
     facts = []
     if rows is not None:
-        detail = "" if effective is None else f"worth {figure_text(effective, 0)} independent ones"
+        detail = "" if effective is None else f"worth {counted(effective, 'independent one')}"
         facts.append(Fact("Rows", figure_text(rows, 0), "", detail))
     facts.append(
         Fact(
@@ -203,13 +212,19 @@ def _parameter_section(document: Document, album: Album) -> Section:
         )
     head = ("Parameter", "Unit", "Believed before (± sd)", "By the logs (± sd)", "Width left (%)", "Verdict",
             "In the pack file")  # fmt: skip
-    words = (
+    words: tuple[str, ...] = (
         (
             "A parameter counts as identified when its posterior is at most half as wide as what was believed before. "
             "One that is not keeps the value it had, and the others are found once more beside it; so a figure in "
             "the pack file can differ a little from the posterior's."
         ),
     )
+    if not any(text(each, "prior_kind") for each in parameters.values()):
+        plain = (
+            "The document does not say which parameters are factors, so widths are compared in each one's own unit; "
+            "the verdict is the fit's, which takes factors by their logarithm."
+        )
+        words = (*words, plain)
     table = Table("Prior and posterior; sd is one standard deviation", head, tuple(rows))
     return Section("parameters", title, words, (table,), figures=(_parameter_picture(parameters, album),))
 
@@ -236,14 +251,13 @@ def _parameter_picture(parameters: dict[str, Document], album: Album) -> Figure:
         "parameters",
         rows,
         marks,
-        x_label="distance from what was believed, in standard deviations of the prior",
+        x_label="shift in widths of the belief",
         x_range=(-_CLIP, _CLIP),
-        text_room=0.34,
     )
     caption = (
-        "Grey is what was believed before, with 90 % of its probability, always as wide; orange is what the logs say. "
-        "A narrow orange bar is knowledge, a purple one nearly as wide as the grey is none. Numbers at the right are "
-        "posterior mean and standard deviation."
+        "Grey is what was believed before, with 90 % of its probability, always as wide (1 is its standard deviation); "
+        "orange is what the logs say. A narrow orange bar is knowledge, a purple one nearly as wide as the grey is "
+        "none. Numbers at the right are posterior mean and standard deviation."
     )
     return album.picture("Belief before and after", caption, plot)
 
@@ -455,7 +469,7 @@ def _aging_section(document: Document, album: Album) -> Section:
     figures: tuple[Figure, ...] = ()
     if drawn:
         limits = (Limit(1.0, "the law as published", across="y", colour=GREY),)
-        plot = ranges("aging", drawn, marks, x_label="scale (1: the law as published)", limits=limits, text_room=0.3)
+        plot = ranges("aging", drawn, marks, x_label="scale (1: the law as published)", limits=limits)
         caption = "A scale above one: this car ages faster than the law says. Bars hold 90 %."
         figures = (album.picture(f"Scales of the law {text(aging, 'law')}", caption, plot),)
     table = Table(

@@ -41,6 +41,11 @@ class Rise:
     modelled_k: float
 
 
+def counted(count: float, word: str) -> str:
+    """A count with its word, in the plural where it is not one."""
+    return f"{figure_text(count, 0)} {word}{'' if round(count) == 1 else 's'}"
+
+
 def points(at: Floats) -> bool:
     """Whether a series is short enough for its rows to be marked."""
     return len(at) <= _FEW_ROWS

@@ -21,6 +21,7 @@ from reports.pack.traces import (
     PAIR_PX,
     Rise,
     Traced,
+    counted,
     note_section,
     points,
     ratio_verdict,
@@ -122,7 +123,7 @@ def _headline(document: Document) -> tuple[str, Tone, str]:
     rmse, level = value(part(voltage, "twin"), "rmse"), value(voltage, "level")
     if rmse is None:
         return "The voltage was not judged", "warn", "The document states no error of the voltage."
-    share = f"{100 * rmse / level:.2f} %" if level else f"{rmse:.2f} V"
+    share = f"{100 * rmse / level:.2f} % rms" if level else f"{rmse:.2f} V rms"
     told = []
     lost = []
     for name, unit in (("voltage", "V"), ("temperature", "K")):
@@ -158,7 +159,7 @@ def _badges(document: Document) -> tuple[tuple[str, Tone], ...]:
         badges.append((f"driven by the log's {driven}", "warn" if document.get("soc_is_input") is True else ""))
     count = value(part(document, "gaps"), "count") or 0.0
     if count:
-        badges.append((f"{count:.0f} gap{'s' if count != 1.0 else ''} in the log", "warn"))
+        badges.append((f"{counted(count, 'gap')} in the log", "warn"))
     if texts(part(document, "validity"), "warnings"):
         badges.append(("validity is limited", "warn"))
     return tuple(badges)
@@ -170,7 +171,7 @@ def _facts(document: Document) -> tuple[Fact, ...]:
     facts = []
     if seconds is not None:
         span = f"{seconds / 3600:.1f}" if seconds > 7200 else f"{seconds / 60:.1f}"
-        detail = "" if rows is None else f"{figure_text(rows, 0)} rows"
+        detail = "" if rows is None else counted(rows, "row")
         detail += "" if spacing is None else f", {figure_text(spacing, 0)} s apart"
         facts.append(Fact("Length of the log", span, "h" if seconds > 7200 else "min", detail))
     for name in ("voltage", "temperature"):
@@ -284,6 +285,7 @@ def _current_section(document: Document, album: Album) -> Section:
     at, x_label = _time(document)
     lines = []
     mean = values(series, "interval_current_a")
+    mean[:1] = np.nan  # the first row has none before it
     spot = values(series, "current_a")
     if len(mean) == len(at) and np.isfinite(mean).any():
         lines.append(Curve("mean since the row before", at, mean, ORANGE, step=False, width_px=2.4))
@@ -338,7 +340,7 @@ def _error_section(document: Document, album: Album) -> Section:
                 )
             )
         if drawn:
-            plots.append(ranges(f"errors-{name}", drawn, marks, x_label=f"{name} error in {unit}", text_room=0.3))
+            plots.append(ranges(f"errors-{name}", drawn, marks, x_label=f"{name} error in {unit}"))
     soc = part(document, "errors", "soc_points")
     if soc:
         rows.append((Cell("state of charge"), Cell("twin"), *_error_cells(soc, "points"), Cell(NOTHING, "muted")))
@@ -387,9 +389,8 @@ def _gap_section(document: Document, album: Album) -> Section:
         "Rise by the twin (K)",
     )
     count, total = value(gaps, "count") or 0.0, value(gaps, "total_s") or 0.0
-    words = (
-        f"{count:.0f} gaps, {total / 60:.0f} min in all; {value(gaps, 'rapid_charges') or 0:.0f} with a rapid charge.",
-    )
+    charges = value(gaps, "rapid_charges") or 0.0
+    words = (f"{counted(count, 'gap')}, {total / 60:.0f} min in all; {charges:.0f} with a rapid charge.",)
     rises = [
         Rise(f"{_clock(value(each, 'begin_s'))}, {(value(each, 'length_s') or 0.0) / 60:.0f} min", measured, twin)
         for each in listed

@@ -97,7 +97,10 @@ def test_a_signal_ends_the_session_through_the_safe_state_with_one_sentence(
 
     assert process.returncode == 130
     assert out == ""
-    assert err.strip() == "v2gbench: stopped; a run that was under way is closed, its charger in the safe state"
+    assert err.strip() == (
+        "v2gbench: stopped before the end; "
+        "a charger that a run was driving is in its safe state, and that run is closed"
+    )
     assert unfinished_runs(tmp_path) == ()
     with Run.open(folder) as run:
         assert run.is_finished

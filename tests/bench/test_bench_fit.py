@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands.fit import FitResult, fit_logs
+from bench.commands.fit import FitResult, fit_logs, in_the_file
 from drivers.errors import ConfigError
+from tests.data.make_recordings import chademo, savvycan
 from tests.twins.synthetic_logs import synthetic_logs
 from twins.pack.parameters import load_pack, shipped_pack
 from twins.replay import LogError, ReplaySample
@@ -83,6 +84,49 @@ def test_pack_file_reads_back_and_holds_what_was_identified_with_its_uncertainty
     assert "charge.csv" in pack.source
 
 
+def test_column_in_the_file_has_what_the_file_has(result: FitResult) -> None:
+    assert result.out is not None
+    pack = load_pack(result.out)
+    column = {each.name: in_the_file(each, pack) for each in result.fit.parameters}
+    assert column["capacity_ah"] == "115 (new)"
+    assert float(column["resistance.slow_ohm"]) == pytest.approx(0.015, rel=0.01)
+    middle = pack.resistance.series_ohm[pack.resistance.soc_percent.index(50.0)]
+    assert float(column["resistance.series_ohm"]) == pytest.approx(middle, rel=0.01)
+    assert float(column["thermal.cells_j_per_k"].replace(" ", "")) == pytest.approx(
+        pack.thermal.cells_j_per_k, rel=0.01
+    )
+    assert float(column["sensor_offsets_c.2"]) == pytest.approx(pack.sensor_offsets_c[1], rel=0.01)
+    for each in result.fit.parameters:
+        if each.identified and each.name != "capacity_ah":
+            told = float(column[each.name].split(" (")[0].replace(" ", ""))
+            assert told == pytest.approx(each.mean, rel=0.01, abs=0.01)
+
+
+def test_same_recording_under_two_names_is_refused_with_both(tmp_path: Path, samples: list[ReplaySample]) -> None:
+    log = leaf_spy(tmp_path / "short.csv", samples[:300])
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(log.read_bytes())
+    with pytest.raises(ConfigError, match=r"copy\.csv is the same recording as .*short\.csv"):
+        fit_logs([log, copy])
+
+
+def test_chademo_log_is_fitted_by_the_meter_of_its_charger_as_a_replay_is(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "charge.csv"
+    log.write_text(savvycan(chademo(40.0, discharge=False)), encoding="utf-8")
+    result = fit_logs([log])
+    assert any("those of the charger's own meter" in note for note in result.notes)
+    # the generator's voltage is a ramp and no pack's, so some resistance is far from any: that is said, too
+    assert any("log and pack hardly belong together" in note for note in result.notes)
+
+
+def test_log_that_runs_backwards_is_refused_with_its_line(tmp_path: Path, samples: list[ReplaySample]) -> None:
+    log = leaf_spy(tmp_path / "reversed.csv", samples[:300][::-1])
+    with pytest.raises(ConfigError, match=r"reversed\.csv:3: time runs backwards"):
+        fit_logs([log])
+
+
 def test_document_is_json_without_nan_and_names_what_is_not_identified(result: FitResult) -> None:
     document = json.loads(json.dumps(result.document(), allow_nan=False))
     assert document["schema"] == "v2gbench.fit/1.0"
@@ -101,6 +145,8 @@ def test_text_is_a_table_with_prior_posterior_and_verdict_and_the_notes(result: 
     assert "±" in row
     assert row.endswith("yes")
     assert next(line for line in lines if line.startswith("slow RC")).endswith("NO, kept")
+    assert "in the file" in next(line for line in lines if line.startswith("parameter"))
+    assert "found once more beside what is kept" in result.text()
     assert any("a curve without resistance" in line for line in lines)
     assert any("taken as degF" in line for line in lines)
     assert any("--pack names another" in line for line in lines)

@@ -186,12 +186,14 @@ def test_aliases_and_a_byte_order_mark_are_read(folder: Path) -> None:
 
 # Not YAML, not a station
 
+EMPTY = "lab.yaml:1:1: the file is empty; begin it with 'schema:' ('v2gbench init' writes a whole station file)"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "lab.yaml:1:1: the file is empty; 'v2gbench init' writes one to start from"),
-        ("# nothing but this\n", "lab.yaml:1:1: the file is empty; 'v2gbench init' writes one to start from"),
+        ("", EMPTY),
+        ("# nothing but this\n", EMPTY),
         (
             "name: a\ntwins:\n\tgrid: {}\n",
             "lab.yaml:3:1: a tab stands here, and YAML takes only spaces; replace it by spaces",
@@ -199,7 +201,7 @@ def test_aliases_and_a_byte_order_mark_are_read(folder: Path) -> None:
         (
             "name: a\n---\nname: b\n",
             (
-                "lab.yaml:2:1: a second document starts here ('---'), and one file is one station; "
+                "lab.yaml:2:1: a second document starts here ('---'), and one file holds one; "
                 "put it in a file of its own"
             ),
         ),

@@ -9,6 +9,7 @@ import pytest
 
 from reports.errors import RenderError
 from reports.pack.age import render_age_report, write_age_report
+from reports.pack.age_study import Study
 from reports.plots import RenderedPlots
 
 Json = Any  # a document as json.loads gives it
@@ -220,6 +221,15 @@ def age_document() -> Json:
     }
 
 
+def short_document() -> Json:
+    """Of one year and without series: half the plots, for tests of words."""
+    document = age_document()
+    del document["series"]
+    for name in ("with_v2g", "without_v2g"):
+        document[name] |= {"years": document[name]["years"][-1:], "months": []}
+    return document
+
+
 def without_v2g() -> Json:
     document = age_document()
     document["v2g"] = None
@@ -247,7 +257,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return render_age_report(age_document(), origin="runs/a_life")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("reports.pack.age.embedded", lambda _: RenderedPlots("", "", defaultdict(str)))
+        return render_age_report(age_document(), origin="runs/a_life")
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +319,9 @@ def test_every_picture_is_there_and_says_what_to_see(html: str) -> None:
     assert all(len(caption.split()) > 5 and caption.endswith(".") for caption in captions)
 
 
-def test_the_page_fetches_nothing(html: str) -> None:
+@pytest.mark.slow
+def test_the_page_fetches_nothing() -> None:
+    html = render_age_report(age_document(), origin="runs/a_life")
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
     assert policy is not None
     assert policy[1].startswith("default-src &#39;none&#39;; script-src &#39;sha256-")
@@ -340,7 +354,7 @@ def test_another_schema_is_refused_in_one_sentence(schema: str | None) -> None:
 
 
 def test_a_later_minor_version_is_read(undrawn: None) -> None:
-    assert "V2G wears off" in render_age_report(age_document() | {"schema": "v2gbench.age/1.7"})
+    assert "V2G wears off" in render_age_report(short_document() | {"schema": "v2gbench.age/1.7"})
 
 
 def test_a_document_without_a_law_is_refused() -> None:
@@ -348,23 +362,60 @@ def test_a_document_without_a_law_is_refused() -> None:
         render_age_report(age_document() | {"laws": []})
 
 
-@pytest.mark.parametrize("damaged", [None, "?"], ids=["null", "text"])
-@pytest.mark.parametrize("key", ["scenario", "law_notes", "with_v2g", "attribution", "warranty", "v2g", "second_life"])
-def test_a_damaged_part_leaves_a_report_of_the_others(undrawn: None, key: str, damaged: Json) -> None:
-    document = age_document() | {key: damaged}
+PARTS = ("scenario", "law_notes", "with_v2g", "attribution", "warranty", "v2g", "second_life")
+
+
+@pytest.mark.parametrize("damaged", [*((part,) for part in PARTS), PARTS], ids="-".join)
+def test_a_damaged_part_leaves_a_report_of_the_others(undrawn: None, damaged: tuple[str, ...]) -> None:
+    document = short_document() | dict.fromkeys(damaged, "?" if len(damaged) == 1 else None)
     assert "How far each law can be believed" in visible(render_age_report(document))
 
 
-def test_a_name_that_is_a_piece_of_html_stays_a_name(undrawn: None) -> None:
+WARNING = "the pack cannot do these trips: 12583 kWh of 28869; distance and wear are of what it could do"
+
+
+def test_a_pack_that_cannot_do_its_trips_is_told_on_top_and_beside_the_energies(undrawn: None) -> None:
+    document = short_document() | {"warnings": [WARNING]}
+    document["with_v2g"]["energies"][0] |= {"asked_wh": 2e7, "given_wh": 8.718e6}
+    html = render_age_report(document)
+    page = visible(html)
+    assert '<header class="top warn">' in html
+    assert "more was asked than the pack can give" in page
+    told = "The pack cannot do these trips: 12583 kWh of 28869; distance and wear are of what it could do."
+    assert page.index(told) < page.index("Capacity with V2G")
+    assert page.count(told) == 2
+    assert re.search(r"driving 2 000 1 000 20 000 \S+ 43\.6", page)
+
+
+def test_a_value_that_is_an_input_of_the_pack_file_is_marked_as_one(undrawn: None) -> None:
+    document = short_document()
+    criterion = {"name": "self-discharge", "value": 0.3, "unit": "% a month", "limits": [3.0, 5.0, 10.0], "grade": "A"}
+    for report in document["second_life"].values():
+        report["criteria"].append({**criterion, "origin": "input of the pack file"})
+    page = visible(render_age_report(document))
+    assert "Self-discharge 0.30 % a month input of the pack file" in page
+    assert "self-discharge 0.30 % a month input of the pack file A: at most 3" in page
+
+
+def test_resistance_begins_with_the_new_pack() -> None:
     document = age_document()
+    at, percent = Study(document).resistance("with_v2g")
+    assert (at[0], percent[0]) == (0.0, 100.0)
+    assert at.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    document["with_v2g"]["months"] = [{"day": 0, "resistance_percent": 100.0}, {"day": 31, "resistance_percent": 100.4}]
+    assert Study(document).resistance("with_v2g")[1].tolist() == [100.0, 100.4]
+
+
+def test_a_name_that_is_a_piece_of_html_stays_a_name(undrawn: None) -> None:
+    document = short_document()
     document["scenario"]["title"] = "<script>alert(1)</script>"
     html = render_age_report(document)
     assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
-def test_the_report_is_written_beside_its_document(tmp_path: Path) -> None:
-    path = write_age_report(age_document(), tmp_path)
+def test_the_report_is_written_beside_its_document(undrawn: None, tmp_path: Path) -> None:
+    path = write_age_report(short_document(), tmp_path)
     assert path == tmp_path / "report.html"
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
@@ -372,4 +423,4 @@ def test_the_report_is_written_beside_its_document(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_refused(undrawn: None, tmp_path: Path) -> None:
     with pytest.raises(RenderError, match="cannot write"):
-        write_age_report(age_document(), tmp_path / "nowhere")
+        write_age_report(short_document(), tmp_path / "nowhere")

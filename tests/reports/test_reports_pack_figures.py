@@ -35,8 +35,11 @@ def drawn(plot: figure, kind: type[Any]) -> list[tuple[Any, dict[str, Any]]]:
     return [(each.glyph, dict(each.data_source.data)) for each in found]
 
 
-def texts(plot: figure) -> list[str]:
-    return [str(one) for _, data in drawn(plot, Text) for one in data["text"]]
+def numbers_of_rows(plot: figure) -> dict[Any, Any]:
+    """What stands right of the plot, by height: an axis, which takes the room that its labels need."""
+    (axis,) = plot.right
+    assert list(axis.ticker.ticks) == list(axis.major_label_overrides)  # type: ignore[attr-defined]
+    return dict(axis.major_label_overrides)  # type: ignore[attr-defined]
 
 
 def names_of_rows(plot: figure) -> dict[Any, Any]:
@@ -54,7 +57,7 @@ def test_negative_parts_stand_left_of_zero_and_positive_ones_on_each_other() -> 
     assert list(bars["#00aa00"]["left"]) == pytest.approx([6.9, -0.3])
     assert list(bars["#00aa00"]["right"]) == pytest.approx([7.4, 0.0])
     assert list(bars["#ee7700"]["left"]) == pytest.approx([7.4, 5.7])  # not on the negative part
-    assert texts(plot) == ["8.70", "6.30"]
+    assert numbers_of_rows(plot) == {1.0: "8.70", 0.0: "6.30"}
     assert plot.x_range.start < -0.3  # type: ignore[attr-defined]
 
 
@@ -64,23 +67,20 @@ def test_the_span_of_stacked_bars_holds_savings_and_sums() -> None:
     assert high > 2.0
 
 
-def test_a_bar_below_zero_carries_its_number_on_its_left() -> None:
+def test_a_bar_below_zero_goes_left_and_has_its_number_beside_the_plot() -> None:
     plot = grouped_bars(
         "own", ("driving", "V2G"), (Part("first in", "#112233", (-0.41, 0.9)),), x_label="points", signed=True
     )
     (_, data), *_ = drawn(plot, HBar)
     assert list(data["left"]) == [-0.41, 0.0]
-    labels = {data["text"][0]: (data["x"][0], glyph.text_align) for glyph, data in drawn(plot, Text)}
-    assert labels["\u22120.41"][0] < -0.41
-    assert labels["\u22120.41"][1] == "right"
-    assert labels["+0.90"][0] > 0.9
+    assert numbers_of_rows(plot) == dict(zip(data["y"], ["\u22120.41", "+0.90"], strict=True))
 
 
 def test_a_value_that_is_missing_has_no_bar_and_no_number() -> None:
     plot = grouped_bars("own", ("a", "b"), (Part("live", "#112233", (math.nan, 1.0)),), x_label="points")
     (_, data), *_ = drawn(plot, HBar)
     assert list(data["right"]) == [1.0]
-    assert texts(plot) == ["1.00"]
+    assert list(numbers_of_rows(plot).values()) == ["1.00"]
 
 
 def test_rows_are_named_from_the_top_with_their_numbers_beside_them() -> None:
@@ -91,12 +91,24 @@ def test_rows_are_named_from_the_top_with_their_numbers_beside_them() -> None:
     marks = (Mark("shapley", "Shapley share", "circle", "#ee7700"),)
     plot = ranges("wear", rows, marks, x_label="points", band=(0.3, 1.3), limits=(Limit(2.5, "end", across="y"),))
     assert names_of_rows(plot) == {1: "b1", 0: "wang"}
-    assert texts(plot) == ["+1.30", "+0.30"]
+    assert numbers_of_rows(plot) == {1.0: "+1.30", 0.0: "+0.30"}
+    assert not drawn(plot, Text)  # a text within the plot is cut where the page is narrow
     (_, bars), *_ = drawn(plot, HBar)
     assert list(bars["left"]) == [1.0, 0.2]
     assert list(bars["y"]) == [1, 0]
     (_, points), *_ = drawn(plot, Scatter)
     assert list(points["x"]) == [1.3, 0.3]
+
+
+def test_long_names_numbers_and_legends_are_folded_for_narrow_pages() -> None:
+    rows = (Row("schmalstieg, ages the pack", (), (("with", 6.5),), "6.5 / not in sight"),)
+    marks = (Mark("with", "line met, with V2G", "circle", "#ee7700"),)
+    limits = (Limit(8.0, "warranty ends, 8.0 years", across="y"),)
+    plot = ranges("warranty", rows, marks, x_label="years", limits=limits)
+    assert names_of_rows(plot) == {0: "schmalstieg, ages\nthe pack"}
+    assert numbers_of_rows(plot) == {0.0: "6.5 / not in\nsight"}
+    assert plot.above[0].ncols == 1  # type: ignore[attr-defined]
+    assert plot.height == ranges("one", rows, marks, x_label="years").height + 26
 
 
 def test_a_gap_stays_a_gap_and_is_shaded() -> None:

@@ -203,6 +203,14 @@ def test_no_line_crosses_a_gap(album: Album) -> None:
     assert np.isnan(y).tolist() == [False, False, False, True, False, False]
 
 
+def test_widths_are_told_to_be_plain_where_factors_are_not_named(undrawn: None) -> None:
+    document = fit_document()
+    assert "does not say which parameters are factors" not in visible(render_fit_report(document))
+    for each in document["parameters"].values():
+        each.pop("prior_kind", None)
+    assert "does not say which parameters are factors" in visible(render_fit_report(document))
+
+
 def test_resistance_without_its_map_is_drawn_over_temperature_alone(undrawn: None) -> None:
     document = fit_document()
     del document["resistance"]

@@ -130,7 +130,8 @@ def html() -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        "The twin follows the car's voltage within 0.23 %",
+        "The twin follows the car's voltage within 0.23 % rms",
+        "1 gap, 45 min in all; 1 with a rapid charge.",
         "Voltage 0.82 V rms against 4.25 V by the open-circuit curve alone, 27.85 V if nothing changed",
         "The log's state of charge drives the twin: it is an input here, not a result.",
         "SOC input it drives the twin",
@@ -192,6 +193,12 @@ def test_a_log_without_temperature_says_why_nothing_is_shown(undrawn: None) -> N
     page = visible(render_replay_report(document))
     assert "Not shown: the log has no pack temperature." in page
     assert "temperature is not judged, because the log has no pack temperature" in page
+
+
+def test_one_row_is_no_rows(undrawn: None) -> None:
+    document = replay_document()
+    document["log"]["rows"] = 1
+    assert "1 row, 302 s apart" in visible(render_replay_report(document))
 
 
 def test_a_log_without_a_gap_says_so(undrawn: None) -> None:

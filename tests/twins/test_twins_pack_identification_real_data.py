@@ -128,6 +128,7 @@ def test_ambient_is_recognised_as_fahrenheit_and_refused_when_called_celsius() -
         ("leafspy_24kwh_tropical.csv", "env200_40kwh", "24 kWh pack"),
         ("carcan_env200_40kwh_idle.txt", "env200_40kwh", "no pack voltage and no pack current"),
         ("chademo_ze1_start_and_charge.csv", "env200_40kwh", "no pack voltage and no pack current"),
+        ("evcan_env200_40kwh_startup.tsv", "leaf_62kwh", "39.9 kWh when full .* it fits env200_40kwh"),
     ],
 )
 def test_recording_that_cannot_serve_is_refused_with_the_reason(name: str, pack: str, advice: str) -> None:

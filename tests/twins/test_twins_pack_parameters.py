@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from drivers.errors import ConfigError
-from twins.pack.parameters import dump_pack, load_pack, resolve_pack, shipped_pack
+from twins.pack.laws import LAWS
+from twins.pack.parameters import AgingParameters, dump_pack, load_pack, resolve_pack, shipped_pack
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
@@ -35,6 +37,9 @@ def test_a_pack_that_is_written_is_read_back_equal(tmp_path: Path, name: str) ->
         ("cells_j_per_k: 176000.0", "cells_j_per_k: 5", "thermal.cells_j_per_k", "10000"),
         ("calendar_scale: 1.0", "calendar_scale: 11", "aging.calendar_scale", "10"),
         ("groups_in_series: 96", "groups_in_series: ninety-six", "groups_in_series", "whole number"),
+        ("law: b1", "law: magic", "aging.law", "naumann"),
+        ("soc_percent: [0.0,", "soc_percent: [-5.0,", "resistance", "between 0 and 100 %"),
+        ("sensor_offsets_c: [0.4,", "sensor_offsets_c: [1000.0,", "sensor_offsets_c", "20"),
         ("fan_off_c: 28.0", "fan_off_c: 40.0", "thermal", "must lie below fan_on_c"),
         ("heater_on_c: -17.0", "heater_on_c: -5.0", "thermal", "must lie below heater_off_c"),
         ("chemistry:", "colour: blue\nchemistry:", "colour", "there is no key 'colour' here"),
@@ -55,6 +60,23 @@ def test_a_value_out_of_range_is_refused_with_its_place_and_what_is_allowed(
     line = int(text.removeprefix(f"{path}:").split(":")[0])
     written = path.read_text("utf-8").splitlines()[line - 1]
     assert key.rsplit(".", 1)[-1].split("[", maxsplit=1)[0] in written
+
+
+def test_the_laws_that_a_pack_file_may_name_are_those_that_there_are() -> None:
+    assert allowed_laws(AgingParameters) == set(LAWS)
+
+
+def test_a_pack_file_without_resistance_or_heat_is_refused(tmp_path: Path) -> None:
+    text = dump_pack(shipped_pack("env200_40kwh"))
+    begin, end = text.index("resistance:"), text.index("spread:")
+    path = tmp_path / "half.yaml"
+    path.write_text(text[:begin] + text[end:], encoding="utf-8")
+    with pytest.raises(ConfigError, match="resistance"):
+        load_pack(path)
+
+
+def allowed_laws(model: type[AgingParameters]) -> set[str]:
+    return set(get_args(model.model_fields["law"].annotation))
 
 
 def test_curves_must_rise_and_span_empty_to_full(tmp_path: Path) -> None:

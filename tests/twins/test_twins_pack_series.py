@@ -386,9 +386,7 @@ def stored_in_groups_wh(model: PackModel, state: PackState) -> float:
     grid = np.arange(-128.0, 385.0) / 256.0
     curve = state.curve_v[0]
     low, high = curve[1] - curve[0], curve[-1] - curve[-2]
-    volts = np.concatenate(
-        (curve[0] + low * np.arange(-128.0, 0.0), curve, curve[-1] + high * np.arange(1.0, 129.0))
-    )
+    volts = np.concatenate((curve[0] + low * np.arange(-128.0, 0.0), curve, curve[-1] + high * np.arange(1.0, 129.0)))
     total = 0.0
     for soc, capacity in zip(state.group_soc[0], model.groups.capacity, strict=True):
         at = np.append(grid[grid < soc], soc)

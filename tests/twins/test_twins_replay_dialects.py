@@ -134,6 +134,22 @@ def test_an_unknown_dialect_is_refused_with_what_line_1_reads_and_what_is_known(
         open_log(write(bytes(range(256))))
 
 
+@pytest.mark.parametrize(
+    ("titles", "named"),
+    [
+        ("Date/Time,Gids,AHr,Pack Volts,Pack Amps,epoch time", "without the column 'SOC'"),
+        ("Date/Time;SOC;AHr;Pack Volts;Pack Amps;epoch time", "without the column 'Gids'"),
+        ("AHr,Pack Volts,Pack Amps,epoch time", "without the column 'Date/Time' and 'Gids' and 'SOC'"),
+    ],
+)
+def test_a_leafspy_header_that_lacks_a_column_is_refused_with_its_name(
+    titles: str, named: str, write: Callable[[bytes], Path]
+) -> None:
+    row = (";" if ";" in titles else ",").join("1" for _ in titles.replace(";", ",").split(","))
+    with pytest.raises(LogError, match=named):
+        sniff(write(f"{titles}\n{row}\n".encode()))
+
+
 def test_a_dialect_name_that_does_not_exist_is_refused_with_the_legal_ones() -> None:
     with pytest.raises(ConfigError, match="'asc' is no log dialect; known are tsv, crtd"):
         open_log(RECORDINGS / "evcan_wake.tsv", "asc")

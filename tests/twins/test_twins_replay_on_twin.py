@@ -141,6 +141,13 @@ def test_hidden_variance_of_the_pack_file_goes_before_that_of_other_logs(tmp_pat
     )
     warmer, replay = replayed(tmp_path, day_of_long_rows(), known), replayed(tmp_path, day_of_long_rows())
     assert warmer.temperature_c[-1] > replay.temperature_c[-1] + 0.3
+    loose = known.model_copy(
+        update={
+            "estimates": {name: each.model_copy(update={"identified": False}) for name, each in known.estimates.items()}
+        }
+    )
+    # the heat capacity of the file was found beside that variance, known well or not
+    assert replayed(tmp_path, day_of_long_rows(), loose).temperature_c[-1] == warmer.temperature_c[-1]
     assert "alternates by 63 A" in said(warmer)
     assert "from the pack file" in said(warmer)
 

@@ -58,6 +58,19 @@ def test_a_62_kwh_day_on_the_shipped_pack_has_half_a_percent_of_voltage_and_1_5_
     assert (replay.series.gap & replay.series.rapid).sum() >= 2
 
 
+@pytest.mark.parametrize(("day", "charges"), list(zip(DAYS, (5, 3, 2), strict=True)))
+def test_the_shipped_62_kwh_pack_rises_across_every_unlogged_rapid_charge_within_2_5_k(day: str, charges: int) -> None:
+    """Each begins with the charge, temperature, air and health of the recording; rises of 1 to 12 K."""
+    replay = replay_of(day, shipped_pack("leaf_62kwh"))
+    begins = {rise.begin_s: rise for rise in replay.gap_rises}
+    series = replay.series
+    rapid = [int(place) for place in range(series.rows) if series.gap[place] and series.rapid[place]]
+    assert len(rapid) == charges
+    for place in rapid:
+        rise = begins[float(series.time_s[place - 1])]
+        assert rise.predicted_k == pytest.approx(rise.measured_k, abs=2.5)
+
+
 @pytest.mark.parametrize("day", DAYS[1:])
 def test_the_other_days_hold_on_the_pack_fitted_on_day_1(day: str) -> None:
     replay = replay_of(day, leaf_fitted_on_day_1())
@@ -66,6 +79,18 @@ def test_the_other_days_hold_on_the_pack_fitted_on_day_1(day: str) -> None:
     assert replay.open_loop is not None
     assert replay.temperature.twin.rmse <= 1.5
     assert replay.open_loop.rmse <= 3.0
+
+
+def test_what_day_1_says_is_what_its_pack_file_has_and_a_heat_factor_below_1_is_named() -> None:
+    pack = shipped_pack("leaf_62kwh")
+    fit = fit_series(read_for_twin(path_of(DAYS[0]), pack), pack)
+    heat = fit.parameter("thermal.cells_j_per_k")
+    assert heat.identified
+    assert heat.mean == pytest.approx(heat.value)
+    assert fit.pack.estimates["thermal.cells_j_per_k"].mean == pytest.approx(fit.pack.thermal.cells_j_per_k)
+    assert heat.mean - heat.sd <= heat.free_mean <= heat.mean + heat.sd  # what is kept may be wrong: the ± says so
+    assert fit.parameter("thermal.rapid_heat_factor").free_mean < 1.0
+    assert any("below what a pack file allows (1 to 3)" in note for note in fit.notes)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +109,17 @@ def test_two_vans_starting_up_stand_within_three_volts_and_are_told_to_test_no_r
     assert any("nothing thermal is tested" in warning for warning in replay.validity.warnings)
 
 
+def test_a_van_of_40_kwh_is_refused_on_the_62_kwh_pack_by_the_energy_it_reports() -> None:
+    with pytest.raises(ConfigError, match=r"39\.9 kWh when full .* it fits env200_40kwh"):
+        replay_of("evcan_env200_40kwh_startup.tsv", shipped_pack("leaf_62kwh"))
+
+
 def test_a_chademo_charge_follows_the_voltage_of_its_charger() -> None:
     replay = replay_of("chademo_ze1_start_and_charge.csv", shipped_pack("env200_40kwh"))
     assert replay.series.current_a.min() >= 99.0
     assert replay.voltage.twin.rmse <= 1.0
+    fit = fit_series(replay.series, shipped_pack("env200_40kwh"))
+    assert not any(parameter.identified for parameter in fit.parameters)  # 40 s in whole volts tell nothing of a pack
 
 
 def test_the_24_kwh_car_is_refused_on_both_shipped_packs() -> None:

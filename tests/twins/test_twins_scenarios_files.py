@@ -8,6 +8,7 @@ import pytest
 
 from bench.assets import asset, list_assets
 from drivers.errors import ConfigError
+from twins.pack.parameters import dump_pack, shipped_pack
 from twins.scenarios.climate import PLACES, ambient_c
 from twins.scenarios.model import Scenario, load_scenario
 
@@ -97,6 +98,26 @@ def test_a_slip_is_told_with_its_line_and_what_to_write(
     assert f"small.yaml:{line}:" in sentence
     for word in words:
         assert word in sentence
+
+
+@pytest.mark.parametrize(("days", "depart"), [("weekdays", "08:14"), ("all", "07:00"), ("all", "07:30")])
+def test_two_trips_at_once_are_refused_by_name(tmp_path: Path, days: str, depart: str) -> None:
+    other = f'minutes: 45}}\n    school: {{days: {days}, depart: "{depart}", minutes: 31}}'
+    sentence = refusal(written(tmp_path, ("minutes: 45}", other)))
+    assert "small.yaml:7:3: driving.trips: the trips 'morning' and 'school' overlap" in sentence
+
+
+@pytest.mark.parametrize(("days", "depart"), [("weekend", "07:30"), ("weekdays", "08:15"), ("all", "06:59")])
+def test_trips_that_touch_or_fall_on_other_days_are_taken(tmp_path: Path, days: str, depart: str) -> None:
+    other = f'minutes: 45}}\n    school: {{days: {days}, depart: "{depart}", minutes: 31}}'
+    assert len(load_scenario(written(tmp_path, ("minutes: 45}", other))).driving.trips) == 2
+
+
+def test_a_pack_file_without_an_ending_is_found_as_a_station_finds_it(tmp_path: Path) -> None:
+    mine = shipped_pack("env200_40kwh").model_copy(update={"name": "mine"})
+    (tmp_path / "mypack").write_text(dump_pack(mine), encoding="utf-8")
+    scenario = load_scenario(written(tmp_path, ("step_s: 60", "step_s: 60\npack: mypack")))
+    assert scenario.parameters(tmp_path).name == "mine"
 
 
 def test_two_contracts_at_once_are_refused(tmp_path: Path) -> None:

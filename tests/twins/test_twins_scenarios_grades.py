@@ -62,3 +62,13 @@ def test_stress_is_judged_per_year_of_life() -> None:
 def test_limits_are_parameters() -> None:
     strict = GradeRules(capacity_percent=(95.0, 90.0, 85.0))
     assert strict.judge(GOOD).grade == "B"
+
+
+def test_large_values_are_told_without_an_exponent() -> None:
+    empty = replace(GOOD, history=StressHistory(years=1.0, empty_h=4936.0))
+    assert GradeRules().judge(empty).reasons[0].startswith("C, not B: emptiness of 4936 h a year below 10 % (")
+
+
+def test_a_reason_that_is_an_input_of_the_pack_file_says_so() -> None:
+    reason = GradeRules().judge(replace(GOOD, weakest_group_percent=4.0)).reasons[0]
+    assert reason.startswith("B, not A: weakest group of 4 % below the mean, input of the pack file (")

@@ -67,6 +67,52 @@ def test_a_contract_that_empties_the_pack_delivers_less_than_it_was_asked() -> N
     assert moved.discharged_wh < 0.5 * moved.asked_discharge_wh
 
 
+def test_trips_that_the_pack_cannot_do_are_not_counted_as_driven() -> None:
+    chosen = scenario(driving={**KEYS["driving"], "mean_w": 60_000.0, "most_w": 70_000.0}, v2g={})
+    life = life_of(chosen, days=7, uses=frozenset({Use.DRIVING}))
+    moved = life.energy(Use.DRIVING)
+    share = moved.given_wh / moved.asked_wh
+    assert 0.2 < share < 0.6  # 33 kWh a night at most, of 90 kWh a day
+    assert life.end.km == pytest.approx(5 * 45.0 * share, rel=0.02)
+    assert life.history.km == life.end.km
+
+
+def test_regeneration_of_trips_that_were_not_driven_drives_nobody() -> None:
+    chosen = scenario(charging={"ceiling_percent": 0.0}, v2g={})
+    life = life_of(chosen, days=7, uses=frozenset({Use.DRIVING}))
+    moved = life.energy(Use.DRIVING)
+    assert moved.given_wh < 0.05 * moved.asked_wh
+    assert life.end.km < 0.05 * 5 * 45.0
+
+
+def test_a_pack_that_can_drive_drives_all_of_its_distance() -> None:
+    life = life_of(scenario(), days=7)
+    moved = life.energy(Use.DRIVING)
+    assert moved.given_wh == pytest.approx(moved.asked_wh, rel=1e-3)
+    assert moved.asked_wh < moved.asked_discharge_wh  # the trips regenerate
+    assert life.end.km == pytest.approx(5 * 45.0, rel=1e-3)
+
+
+def test_only_hours_in_which_the_pack_could_give_count_as_available() -> None:
+    assert life_of(scenario(), days=7).available_h == 10.0
+    assert life_of(scenario(charging={"ceiling_percent": 0.0}), days=7).available_h == 0.0
+    greedy = {"daily_discharge": {"start": "18:30", "end": "21:30", "discharge_w": 20_000.0, "floor_percent": 30.0}}
+    greedy_life = life_of(scenario(v2g=greedy, driving={}, charging={}), days=4)
+    assert greedy_life.available_h == pytest.approx(4 * 24.0 / 20.0, abs=1.0)  # about 24 kWh from 90 to 30 %, not 3 h
+
+
+def test_a_pack_that_cannot_do_its_uses_is_warned_of_in_text_and_document() -> None:
+    hard = {**KEYS["driving"], "mean_w": 60_000.0}
+    chosen = scenario(years=1, driving=hard, charging={}, seed=3)
+    found = study(chosen, chosen.parameters(Path()), laws=("b1",), workers=1)
+    moved = found.whole.energy(Use.DRIVING)
+    told = f"the pack cannot do these trips: {moved.given_wh / 1000:.0f} kWh of {moved.asked_wh / 1000:.0f};"
+    assert found.warnings[0] == f"{told} distance and wear are of what it could do"
+    assert found.warnings[1].startswith("the pack cannot give all that V2G asks: ")
+    assert found.document()["warnings"] == list(found.warnings)
+    assert all(f"\nWARNING: {warning}\n" in found.text() for warning in found.warnings)
+
+
 def test_hours_by_charge_and_temperature_are_all_hours_of_the_life() -> None:
     life = life_of(scenario(), days=10)
     assert life.hours.shape == (20, 40)

@@ -10,7 +10,7 @@ would have cost as much.)
     y[CYCLE]     += cycle_increment(number, depth, ...)[0]                   per full cycle; half of it for a half cycle
     loss(number, y, calendar_scale, cycle_scale)                             capacity, resistance, and the two parts
 
-Laws differ by a factor of ten on the same use, each was fitted to one cell in a narrow range, and none to this pack's:
+Laws differ more than ten-fold on the same use, each was fitted to one cell in a narrow range, and none to this pack's:
 report the spread over laws, and the share of a loss that accrued outside of a law's `validity`.
 
 What holds for all of them: time in days and throughput in equivalent full cycles (EFC; a cycle of depth d is d EFC);

@@ -167,7 +167,9 @@ class ThermalParameters(Part):
 class AgingParameters(Part):
     """Which published law ages the pack, and the two scales that fit it to a car."""
 
-    law: str = Field(default="b1", description="a name from twins.pack.laws")
+    law: Literal["b1", "schmalstieg", "denso", "kokam", "wang", "leaf_lmo", "naumann"] = Field(
+        default="b1", description="which published law; see twins.pack.laws"
+    )
     calendar_scale: float = Field(default=1.0, ge=0, le=10, description="multiplies the calendar loss")
     cycle_scale: float = Field(default=1.0, ge=0, le=10, description="multiplies the cycle loss")
     lithium_share: Ratio = Field(

@@ -30,6 +30,11 @@ from drivers.errors import ConfigError
 _SNIFFED_LINES = 60
 _SNIFFED_BYTES = 256 * 1024
 _SHOWN_CHARACTERS = 60
+_NEEDED_OF_LEAFSPY = ("Date/Time", "Gids", "SOC")
+_OF_LEAFSPY = frozenset(
+    {"date/time", "gids", "soc", "ahr", "pack volts", "pack amps", "pack t1 c", "odo(km)", "epoch time", "hx", "soh"}
+)
+_ENOUGH_OF_LEAFSPY = 4
 
 
 class LogError(ConfigError):
@@ -112,8 +117,17 @@ def leafspy_delimiter(line: str) -> str | None:
     """The column separator of a Leaf Spy header line, None where the line is none."""
     for delimiter in (",", ";", "\t"):
         names = {name.strip().strip('"').lower() for name in line.split(delimiter)}
-        if {"date/time", "gids", "soc"} <= names:
+        if {name.lower() for name in _NEEDED_OF_LEAFSPY} <= names:
             return delimiter
+    return None
+
+
+def _missing_titles(line: str) -> list[str] | None:
+    """What a Leaf Spy header lacks of the columns it is known by; None where the line is no such header."""
+    for delimiter in (",", ";", "\t"):
+        names = {name.strip().strip('"').lower() for name in line.split(delimiter)}
+        if len(names & _OF_LEAFSPY) >= _ENOUGH_OF_LEAFSPY:
+            return [shown for shown in _NEEDED_OF_LEAFSPY if shown.lower() not in names]
     return None
 
 
@@ -145,10 +159,20 @@ def sniff(path: Path | str) -> Dialect:
     path = Path(path)
     lines = _head(path)
     dialect, share = _best(lines)
+    if dialect is not Dialect.LEAFSPY:
+        _refuse_half_a_header(path, lines)
     if dialect is None or share < 0.5:
         shown = lines[0][:_SHOWN_CHARACTERS]
         raise LogError(path, 1, f"no known log dialect; line 1 reads {shown!r}; known are {known_dialects()}")
     return dialect
+
+
+def _refuse_half_a_header(path: Path, lines: list[str]) -> None:
+    for line in lines[:5]:
+        if missing := _missing_titles(line):
+            names = " and ".join(repr(name) for name in missing)
+            advice = "the app writes it, so export the log again with it"
+            raise LogError(path, None, f"a Leaf Spy header without the column {names}; {advice}")
 
 
 def _head(path: Path) -> list[str]:

@@ -20,6 +20,11 @@ from typing import Final, Literal
 GradeLetter = Literal["A", "B", "C", "reject"]
 _LETTERS: Final[tuple[GradeLetter, ...]] = ("A", "B", "C", "reject")
 
+PACK_INPUT: Final = "input of the pack file"
+"""Origin of a value that the twin was given: the test finds what the file says, whatever happened to the pack."""
+TESTED: Final = "tested on the twin"
+COUNTED: Final = "counted over its life"
+
 Limits = tuple[float, float, float]  # of A, B and C
 
 
@@ -63,7 +68,10 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One property, its value, the limits of the three grades, and the grade that it allows."""
+    """One property, its value, the limits of the three grades, and the grade that it allows.
+
+    `origin` is where the value comes from; one that is an input of the pack file says nothing about how it aged.
+    """
 
     name: str
     value: float
@@ -71,6 +79,7 @@ class Criterion:
     limits: Limits
     at_least: bool
     grade: GradeLetter
+    origin: str
 
     def text(self) -> str:
         """The judgement in words, with all limits."""
@@ -79,8 +88,9 @@ class Criterion:
             f"{letter}: {word} {limit:g}" if math.isfinite(limit) else f"{letter}: any"
             for letter, limit in zip(_LETTERS, self.limits, strict=False)
         )
-        value = "that could not be measured" if math.isnan(self.value) else f"of {self.value:.3g} {self.unit}"
-        return f"{self.name} {value} ({limits})"
+        value = "that could not be measured" if math.isnan(self.value) else f"of {_readable(self.value)} {self.unit}"
+        told = f", {self.origin}" if self.origin == PACK_INPUT else ""
+        return f"{self.name} {value}{told} ({limits})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +132,18 @@ class GradeRules:
         """Grade a pack; the worst criterion decides."""
         history = found.history
         criteria = (
-            _judged("capacity", found.capacity_percent, "% of new", self.capacity_percent, at_least=True),
-            _judged("resistance", found.resistance_percent, "% of new", self.resistance_percent),
+            _judged("capacity", found.capacity_percent, "% of new", self.capacity_percent, TESTED, at_least=True),
+            _judged("resistance", found.resistance_percent, "% of new", self.resistance_percent, TESTED),
             _judged(
                 "self-discharge",
                 found.self_discharge_percent_per_month,
                 "% a month",
                 self.self_discharge_percent_per_month,
+                PACK_INPUT,
             ),
-            _judged("weakest group", found.weakest_group_percent, "% below the mean", self.weakest_group_percent),
+            _judged(
+                "weakest group", found.weakest_group_percent, "% below the mean", self.weakest_group_percent, PACK_INPUT
+            ),
             _judged("heat", history.per_year(history.hot_h), "h a year above 40 °C", self.hot_h_per_year),
             _judged("fullness", history.per_year(history.full_h), "h a year above 90 %", self.full_h_per_year),
             _judged("emptiness", history.per_year(history.empty_h), "h a year below 10 %", self.empty_h_per_year),
@@ -148,10 +161,17 @@ class GradeRules:
         return Grade(worst.grade, criteria)
 
 
-def _judged(name: str, value: float, unit: str, limits: Limits, *, at_least: bool = False) -> Criterion:
+def _readable(value: float) -> str:
+    """Three significant digits, and never an exponent."""
+    return f"{value:.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+
+
+def _judged(
+    name: str, value: float, unit: str, limits: Limits, origin: str = COUNTED, *, at_least: bool = False
+) -> Criterion:
     grade: GradeLetter = "reject"
     for letter, limit in zip(_LETTERS, limits, strict=False):
         if (value >= limit) if at_least else (value <= limit):  # NaN meets neither
             grade = letter
             break
-    return Criterion(name, value, unit, limits, at_least, grade)
+    return Criterion(name, value, unit, limits, at_least, grade, origin)

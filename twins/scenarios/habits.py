@@ -56,12 +56,12 @@ class Day:
 
     @property
     def km(self) -> float:
-        """Distance driven, in km."""
+        """Distance of all trips, in km, whether the pack can drive them or not."""
         return float(self.speed_km_h.sum()) * self.step_s / 3600.0
 
     @property
     def available_s(self) -> float:
-        """Time for which the vehicle stood ready for the grid, in s."""
+        """Time under contract and plugged in, in s, whatever the pack's charge."""
         return float(np.count_nonzero(self.use == Use.V2G)) * self.step_s
 
     def pieces(self) -> Iterator[slice]:

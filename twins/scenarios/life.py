@@ -22,6 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from twins.pack import layout
 from twins.pack.laws import law
 from twins.pack.model import PackModel
 from twins.pack.parameters import PackParameters
@@ -44,6 +45,7 @@ SAMPLE_WEEKS: Final[Mapping[str, int]] = {"winter": 14, "summer": 182}  # first 
 
 _MINUTES_PER_DAY: Final = 1440
 _CHARGES_W: Final = 500.0  # more than what holds a full pack at its ceiling
+_ABLE_SHARE: Final = 0.02  # of the power that is asked: what flows below it counts as nothing
 _RECORDED: Final = ("soc", "temperature_c", "power_w")
 
 
@@ -71,7 +73,7 @@ class Point:
     soh: float
     resistance_growth: float
     equivalent_full_cycles: float  # discharged ampere-hours over the new capacity
-    km: float
+    km: float  # that the pack could drive
     laws: tuple[LawPoint, ...]
 
     @property
@@ -91,12 +93,16 @@ class Point:
 class UseEnergy:
     """What one use moved over the whole life, at the pack's terminals, and what was asked of it.
 
-    The pack gives less than asked where its floor, its cells or its battery management say no.
+    The pack gives less than asked where its floor, its cells or its battery management say no. `asked_wh` and
+    `given_wh` are what the use is for: discharge for the grid, and for driving the traction less its regeneration,
+    because a stretch that was not driven brakes nothing either.
     """
 
     use: str
     hours: float
     asked_discharge_wh: float
+    asked_wh: float
+    given_wh: float
     charged_wh: float
     discharged_wh: float
     charged_ah: float
@@ -133,7 +139,7 @@ class Life:
     weeks: tuple[Week, ...]
     live: Mapping[str, Mapping[str, float]]
     going: Mapping[str, Going]
-    available_h: float  # plugged in and under contract
+    available_h: float  # plugged in, under contract, and with a pack that could do what was asked
     loss_wh: float  # turned to heat in the pack
     model: PackModel
     state: PackState
@@ -210,10 +216,12 @@ class _Run:
         )
         self._days = 0
         self._km = 0.0
-        self._available_s = 0.0
+        self._available_min = 0.0
         self._rapid_charges = 0
         self._cold_charging_min = 0
         self._asked_wh = np.zeros(len(Use))
+        self._used_wh = np.zeros(len(Use))
+        self._given_wh = np.zeros(len(Use))
         self._minutes = np.zeros((len(SOC_EDGES) - 1, len(TEMPERATURE_EDGES_C) - 1))
         self._traces: dict[str, list[dict[str, Floats]]] = {name: [] for name in SAMPLE_WEEKS} if weeks else {}
         self._wear_y: list[Floats] = [self._state.wear_y[0].copy()]  # one a year
@@ -225,6 +233,9 @@ class _Run:
         per_minute = 60 // day.step_s
         every = per_minute if week is None else 1
         before_ah = self._state.uses[0, Use.RAPID].copy()
+        discharged_wh = self._discharged_wh()
+        asked_wh, braked_wh = np.zeros(len(Use)), np.zeros(len(Use))
+        able: list[NDArray[np.bool_]] = []
         pieces: list[dict[str, Floats]] = []
         for piece in day.pieces():
             power_w = base_power_w(
@@ -232,15 +243,18 @@ class _Run:
             )
             recorded = advance(self._model, self._state, day.drive(piece, power_w), record=_RECORDED, every=every)
             self._soc = float(recorded["soc"][-1])
-            asked_w = np.bincount(day.use[piece], weights=np.maximum(-power_w, 0.0), minlength=len(Use))
-            self._asked_wh += asked_w * day.step_s / 3600.0
+            asked_wh += _by_use_wh(day, piece, np.maximum(-power_w, 0.0))
+            braked_wh += _by_use_wh(day, piece, np.maximum(power_w, 0.0))
+            able.append(_able(day, piece, power_w, recorded, every))
             pieces.append(recorded)
         whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in _RECORDED}
+        self._available_min += np.count_nonzero(np.concatenate(able)) * every / per_minute
+        self._km += day.km * self._account(asked_wh, braked_wh, self._discharged_wh() - discharged_wh)
         if week is not None:
             whole = {name: values.reshape(_MINUTES_PER_DAY, -1).mean(axis=1) for name, values in whole.items()}
             whole["ambient_c"] = day.ambient_c.reshape(_MINUTES_PER_DAY, -1).mean(axis=1)
             self._traces[week].append(whole)
-        self._add_up(day, whole, rapid=bool((self._state.uses[0, Use.RAPID] != before_ah).any()))
+        self._add_up(whole, rapid=bool((self._state.uses[0, Use.RAPID] != before_ah).any()))
         if self._days % DAYS_PER_YEAR == 0:
             self._wear_y.append(self._state.wear_y[0].copy())
         if _ends_a_month(self._days):
@@ -254,22 +268,41 @@ class _Run:
             uses=tuple(use.name.lower() for use in ANSWERABLE if use in self._uses),
             days=self._days,
             points=tuple(self._points),
-            energies=_energies(seen, self._asked_wh),
+            energies=_energies(seen, self._asked_wh, self._used_wh, self._given_wh),
             history=self._history(seen),
             hours=self._minutes / 60.0,
             weeks=tuple(_week(name, traces) for name, traces in self._traces.items() if len(traces) == 7),
             live={name: dict(wear.by_cause) for name, wear in seen.laws.items()},
             going=self._going(),
-            available_h=self._available_s / 3600.0,
+            available_h=self._available_min / 60.0,
             loss_wh=seen.loss_wh,
             model=self._model,
             state=self._state,
         )
 
-    def _add_up(self, day: Day, whole: Mapping[str, Floats], *, rapid: bool) -> None:
+    def _discharged_wh(self) -> Floats:
+        """By use, so far."""
+        return np.array([float(self._state.uses[0, use, layout.U_DISCHARGED_WH]) for use in Use])
+
+    def _account(self, asked_wh: Floats, braked_wh: Floats, discharged_wh: Floats) -> float:
+        """Book a day's asked and given energy by use; returns the share of the day's driving that was done.
+
+        What is lacking counts in full against traction less regeneration: the kernel lets a trip regenerate whose
+        traction the pack did not give, and this energy drives nobody.
+        """
+        lacking_wh = np.maximum(asked_wh - discharged_wh, 0.0)
+        used_wh = asked_wh.copy()
+        if asked_wh[Use.DRIVING] > braked_wh[Use.DRIVING]:
+            used_wh[Use.DRIVING] -= braked_wh[Use.DRIVING]
+        given_wh = np.maximum(used_wh - lacking_wh, 0.0)
+        self._asked_wh += asked_wh
+        self._used_wh += used_wh
+        self._given_wh += given_wh
+        driving = float(used_wh[Use.DRIVING])
+        return float(given_wh[Use.DRIVING]) / driving if driving > 0.0 else 1.0
+
+    def _add_up(self, whole: Mapping[str, Floats], *, rapid: bool) -> None:
         self._days += 1
-        self._km += day.km
-        self._available_s += day.available_s
         self._rapid_charges += rapid
         charging = (whole["power_w"] > _CHARGES_W) & (whole["temperature_c"] < COLD_CHARGING_C)
         self._cold_charging_min += int(np.count_nonzero(charging))
@@ -345,12 +378,33 @@ def _ends_a_month(days: int) -> bool:
     return days * 12 // DAYS_PER_YEAR > (days - 1) * 12 // DAYS_PER_YEAR
 
 
-def _energies(seen: Snapshot, asked_wh: Floats) -> tuple[UseEnergy, ...]:
+def _by_use_wh(day: Day, piece: slice, power_w: Floats) -> Floats:
+    """Energy of a piece of a day by use, shape (uses,)."""
+    return np.asarray(
+        np.bincount(day.use[piece], weights=power_w, minlength=len(Use)) * (day.step_s / 3600.0), dtype=np.float64
+    )
+
+
+def _able(day: Day, piece: slice, power_w: Floats, recorded: Mapping[str, Floats], every: int) -> NDArray[np.bool_]:
+    """At which recorded samples the vehicle served the grid and could: it gave or took power, or could have given it.
+
+    A minute is judged by its last second: contracts begin and end on whole minutes.
+    """
+    asked_w, use = power_w[every - 1 :: every], day.use[piece][every - 1 :: every]
+    floor = day.soc_floor[piece][every - 1 :: every]
+    moved = recorded["power_w"] * np.sign(asked_w) > _ABLE_SHARE * np.abs(asked_w)
+    found: NDArray[np.bool_] = (use == Use.V2G) & np.where(asked_w == 0.0, recorded["soc"] > floor, moved)
+    return found
+
+
+def _energies(seen: Snapshot, asked_wh: Floats, used_wh: Floats, given_wh: Floats) -> tuple[UseEnergy, ...]:
     return tuple(
         UseEnergy(
             use=use.name.lower(),
             hours=registers["seconds"] / 3600.0,
             asked_discharge_wh=float(asked_wh[use]),
+            asked_wh=float(used_wh[use]),
+            given_wh=float(given_wh[use]),
             charged_wh=registers["charged_wh"],
             discharged_wh=registers["discharged_wh"],
             charged_ah=registers["charged_ah"],

@@ -10,13 +10,15 @@ Trips, and orders of the grid operator, have names, so that a slip in one is tol
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from drivers.documents import load_model
-from twins.pack.parameters import AgingParameters, PackParameters, load_pack, shipped_pack
+from twins.pack.laws import LAWS
+from twins.pack.parameters import AgingParameters, PackParameters, resolve_pack
 from twins.scenarios.climate import PLACES, Climate
 
 SCENARIO_SCHEMA: Final = "v2gbench.scenario/1.0"
@@ -77,6 +79,12 @@ class Trip(Part):
             raise ValueError(f"a trip ends before midnight; {self.minutes} minutes from {self.depart} do not")
         return self
 
+    def overlaps(self, other: Trip) -> bool:
+        """Whether a vehicle would be on both trips at once."""
+        same_day = "all" in {self.days, other.days} or self.days == other.days
+        begin, other_begin = minute_of(self.depart), minute_of(other.depart)
+        return same_day and begin < other_begin + other.minutes and other_begin < begin + self.minutes
+
 
 class Driving(Part):
     """Traction power of a trip: first-order autoregressive around its mean, second by second, and bounded.
@@ -92,6 +100,14 @@ class Driving(Part):
     most_w: float = Field(default=70_000.0, gt=0, le=120_000, description="hardest acceleration, in W")
     regeneration_w: float = Field(default=30_000.0, ge=0, le=80_000, description="hardest braking, in W")
     mean_km_h: float = Field(default=30.0, gt=0, le=130, description="speed of a trip: cooling air, and the odometer")
+
+    @field_validator("trips")
+    @classmethod
+    def _one_at_a_time(cls, trips: dict[str, Trip]) -> dict[str, Trip]:
+        for (name, trip), (other_name, other) in combinations(trips.items(), 2):
+            if trip.overlaps(other):
+                raise ValueError(f"the trips {name!r} and {other_name!r} overlap; a vehicle drives one at a time")
+        return trips
 
 
 class RapidCharging(Part):
@@ -227,6 +243,13 @@ class AgingChange(Part):
     calendar_scale: float | None = Field(default=None, ge=0, le=10)
     cycle_scale: float | None = Field(default=None, ge=0, le=10)
 
+    @field_validator("law")
+    @classmethod
+    def _is_a_law(cls, law: str | None) -> str | None:
+        if law is not None and law not in LAWS:
+            raise ValueError(f"no law of aging is called {law!r}; there are {', '.join(LAWS)}")
+        return law
+
 
 class Scenario(Part):
     """Years of use of one pack; see the parts for units and ranges."""
@@ -254,7 +277,7 @@ class Scenario(Part):
 
         Raises ConfigError when there is no such pack, or when its file is wrong.
         """
-        found = load_pack(folder / self.pack) if self.pack.endswith((".yaml", ".yml")) else shipped_pack(self.pack)
+        found = resolve_pack(self.pack, folder)
         changes: Mapping[str, str | float] = self.aging.model_dump(exclude_none=True)
         if not changes:
             return found

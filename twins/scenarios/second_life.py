@@ -12,6 +12,9 @@ Tests, at 25 °C (choices of this project):
   change of current;
 - self-discharge: thirty days of rest from half charge.
 
+Self-discharge and the weakest group are inputs of the pack file: the twin's do not change with age, and its test finds
+what the file says. They are judged, because a pack file may come from a measured pack, and marked as inputs.
+
 The twin ages in the test room too, by less than 0.1 % of its capacity before the discharge.
 """
 
@@ -27,7 +30,7 @@ from twins.pack.model import PackModel
 from twins.pack.series import Drive, PackState, advance
 from twins.pack.snapshot import snapshot
 from twins.pack.uses import Use
-from twins.scenarios.grading import Findings, Grade, GradeRules, StressHistory
+from twins.scenarios.grading import PACK_INPUT, Findings, Grade, GradeRules, StressHistory
 from twins.scenarios.life import Life
 
 SECOND_LIFE_SCHEMA: Final = "v2gbench.second_life/1.0"
@@ -96,6 +99,7 @@ class SecondLife:
                     "limits": [None if np.isinf(limit) else limit for limit in each.limits],
                     "at_least": each.at_least,
                     "grade": each.grade,
+                    "origin": each.origin,
                 }
                 for each in self.grade.criteria
             ],
@@ -115,7 +119,8 @@ class SecondLife:
             ),
             (
                 f"  resistance {1000 * self.aged.resistance_ohm:.0f} mohm, {self.resistance_percent:.0f} % of new; "
-                f"self-discharge {self.aged.self_discharge_percent_per_month:.2f} % a month"
+                f"self-discharge {self.aged.self_discharge_percent_per_month:.2f} % a month ({PACK_INPUT}); "
+                f"weakest group {self.weakest_group_percent:.1f} % below the mean ({PACK_INPUT})"
             ),
             (
                 f"  history: {history.equivalent_full_cycles:.0f} full cycles, {history.rapid_charges} rapid charges, "

@@ -2,7 +2,7 @@
 
 One life is simulated for each subset of the uses that the scenario has (driving, V2G, rapid charging), all with the
 same charging habit, weather and chance, and all laws are counted in each. So every law has its own counterfactual
-division, and any figure of V2G wear comes with its spread over laws: laws differ by a factor of ten on the same use,
+division, and any figure of V2G wear comes with its spread over laws: laws differ more than ten-fold on the same use,
 which is far more than any digit of one of them.
 
 The live figure beside it comes from one life alone, and sees neither that V2G makes a vehicle stand at another charge
@@ -37,6 +37,7 @@ AGE_SCHEMA: Final = "v2gbench.age/1.0"
 StudyProgress = Callable[[int, int], None]  # days done and days in all, over all lives
 
 _V2G: Final = "v2g"
+_ALL: Final = 0.98  # of what a use asked: given less, it is told, because wear is then of another use than the file's
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,18 @@ class AgingStudy:
         """The life with nothing but the charging habit."""
         return self.lives[frozenset()]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the pack was asked for and could not give, a sentence each; none where every use got 98 % of it."""
+        trips = ("do these trips", "distance and wear are of what it could do")
+        with_v2g, without = (_shortfall(life, Use.DRIVING, *trips) for life in (self.whole, self.without_v2g))
+        found = [with_v2g]
+        if with_v2g != without:
+            found = [f"{which}, {told}" for which, told in (("with V2G", with_v2g), ("without V2G", without)) if told]
+        grid = ("give all that V2G asks", "wear, cost and availability are of what it could give")
+        found.append(_shortfall(self.whole, Use.V2G, *grid))
+        return tuple(told for told in found if told)
+
     def spread(self, *, same_chemistry: bool) -> Spread | None:
         """V2G wear (Shapley) from the mildest to the harshest law; of the pack's chemistry only, or of all laws."""
         found = [each for each in self.wear if not same_chemistry or each.chemistry == self.parameters.chemistry]
@@ -160,6 +173,7 @@ class AgingStudy:
             "scenario": self.scenario.model_dump(mode="json", by_alias=True, exclude_none=True),
             "pack": self.parameters.name,
             "years": self.years,
+            "warnings": list(self.warnings),
             "laws": list(self.laws),
             "law_notes": {name: _law_document(LAWS[name]) for name in self.laws},
             "scales": {"calendar": aging.calendar_scale, "cycle": aging.cycle_scale},
@@ -233,6 +247,7 @@ class AgingStudy:
                 f"laws: {self.laws[0]} ages the pack, {len(self.laws) - 1} counted beside it; scales "
                 f"{aging.calendar_scale:g} (calendar) and {aging.cycle_scale:g} (cycle) hold for all of them"
             ),
+            *(f"WARNING: {warning}" for warning in self.warnings),
             "",
             "year  capacity  resistance  full cycles" + ("   without V2G" if self.service else ""),
         ]
@@ -398,6 +413,14 @@ def _simulate(
             raise
 
 
+def _shortfall(life: Life, use: Use, cannot: str, holds: str) -> str:
+    """What is lacking of a use, in a sentence; empty where it got what it asked."""
+    moved = life.energy(use)
+    if moved.given_wh >= _ALL * moved.asked_wh:
+        return ""
+    return f"the pack cannot {cannot}: {moved.given_wh / 1000:.0f} kWh of {moved.asked_wh / 1000:.0f}; {holds}"
+
+
 def _service(scenario: Scenario, whole: Life) -> V2gService:
     moved = whole.energy(Use.V2G)
     return V2gService(
@@ -480,7 +503,12 @@ def _life_document(life: Life) -> dict[str, object]:
         "uses": list(life.uses),
         "years": [_point_document(point) for point in life.years_end],
         "months": [
-            {"day": point.day, "soh_percent": 100.0 * point.soh, "efc": point.equivalent_full_cycles}
+            {
+                "day": point.day,
+                "soh_percent": 100.0 * point.soh,
+                "resistance_percent": 100.0 * (1.0 + point.resistance_growth),
+                "efc": point.equivalent_full_cycles,
+            }
             for point in life.points
         ],
         "energies": [asdict(energy) for energy in life.energies],

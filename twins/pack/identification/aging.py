@@ -28,7 +28,7 @@ from twins.pack.laws import CALENDAR, CYCLE, TERMS, Law, calendar_rate_per_s, cy
 from twins.pack.parameters import Estimate, PackParameters
 
 SCALE_PRIOR: Final = (1.0, 0.6)
-"""Mean and standard deviation of each scale: published laws differ by a factor of ten on the same use (estimate)."""
+"""Mean and standard deviation of each scale: published laws differ more than ten-fold on the same use (estimate)."""
 
 _LEAST_SD: Final = 0.005  # of reported health: one step of 1 %, and the estimator's own noise
 _ESTIMATOR_BIAS_SD: Final = 0.01

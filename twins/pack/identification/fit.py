@@ -3,8 +3,12 @@
 Voltage and temperature of all logs are fitted at once. Nuisances are free beside the parameters and so marginalised:
 the open-circuit curve's error (12 smooth modes), and of each log the first state of charge, the first temperature and
 that of the casing. The posterior is Gaussian (see `posterior`). A parameter whose standard deviation exceeds half of
-its prior's is *not identified*: it keeps the pack's value, and the others are then found once more beside that value,
-so that what is written to the pack file belongs together.
+its prior's is *not identified*: it keeps the pack's value, and the others are then found once more beside that value.
+Their mean is conditional on it, in what is told and in the pack file alike. Its standard deviation is not the
+conditional one, which would take what is held for true (90 % intervals of a driven log's series resistance then cover
+68 %), but the root of the expected squared error of that mean under the posterior with everything free: its variance,
+and the square of how far the mean has moved. A parameter that lies
+outside of what a pack file allows is held at the border.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from twins.pack.identification.priors import (
 )
 from twins.pack.identification.result import Fit, FittedParameter, LogFit
 from twins.pack.identification.series import Floats, Series
-from twins.pack.identification.writing import sensor_offsets, written_pack
+from twins.pack.identification.writing import allowed_range, sensor_offsets, written_pack
 from twins.pack.parameters import PackParameters
 
 _SHARED: Final = len(PRIORS)
@@ -48,6 +52,7 @@ _WIDEST_OCV_V: Final = 0.04
 _CONFLICT: Final = (
     1.3  # root mean square of the modes' normal numbers, beyond which the prior on the curve was too tight
 )
+_FAR_OFF: Final = 5.0  # prior standard deviations: no car lies there
 _BASELINE_SD_V: Final = 0.1
 
 
@@ -65,13 +70,8 @@ def fit_series(logs: Series | Sequence[Series], pack: PackParameters) -> Fit:
     while widened is not None:
         problem, full = widened, widened.solve(widened.prior_sd)
         widened = problem.widen(full)
-    identified = _identified(full, problem)
-    held = problem.prior_sd.copy()
-    for prior in PRIORS:
-        if not identified[prior.name] and prior.name != NUISANCE:
-            held[prior.index] = 0.0
-    final = problem.solve(held, full) if any(not found for found in identified.values()) else full
-    return problem.result(full, final, identified)
+    identified = _identified(problem, full.sd)
+    return problem.result(full, problem.conditional(full, identified), identified)
 
 
 class _Problem:
@@ -84,6 +84,7 @@ class _Problem:
         self.modes = ocv_modes(ocv_sd_v)
         self.models = [model_of(pack, soh=self.soh, soc_is_input=each.driven_by == "reported SOC") for each in series]
         self.rows = [rows_of(each) for each in series]
+        self.centre = centres(pack, float(self.models[0].constants[model.K_CAPACITY_AH]))
         self.size = _SHARED + _PER_LOG * len(series) + OCV_MODES
         self.prior_sd = np.ones(self.size)
         for prior in PRIORS:
@@ -147,9 +148,43 @@ class _Problem:
         """Whether the curve is further off than its prior allows."""
         return float(np.sqrt(np.mean(found.mean[-OCV_MODES:] ** 2))) > _CONFLICT
 
-    def solve(self, prior_sd: Floats, start: Posterior | None = None) -> Posterior:
+    def solve(self, prior_sd: Floats, start: Posterior | None = None, prior_mean: Floats | None = None) -> Posterior:
         """The posterior with these prior widths; `start` is one with others, to begin from."""
-        return solve(self.predict, self.evaluate, self.blocks, np.zeros(self.size), prior_sd, start=start)
+        mean = np.zeros(self.size) if prior_mean is None else prior_mean
+        return solve(self.predict, self.evaluate, self.blocks, mean, prior_sd, start=start)
+
+    def conditional(self, full: Posterior, identified: Mapping[str, bool]) -> Posterior:
+        """The posterior beside what is held: the unidentified at the pack's value, the identified within the file's.
+
+        The nuisance stays free, identified or not: it is of the log.
+        """
+        sd, mean = self.prior_sd.copy(), np.zeros(self.size)
+        for prior in PRIORS:
+            if not identified[prior.name] and prior.name != NUISANCE:
+                sd[prior.index] = 0.0
+        found = full if np.array_equal(sd, self.prior_sd) else self.solve(sd, full)
+        for _ in PRIORS:
+            beyond = [
+                (prior.index, border)
+                for prior in PRIORS
+                if sd[prior.index] > 0.0 and (border := self._border(prior, found.mean[prior.index])) is not None
+            ]
+            if not beyond:
+                break
+            for index, border in beyond:
+                sd[index], mean[index] = 0.0, border
+            found = self.solve(sd, found, mean)
+        return found
+
+    def _border(self, prior: Prior, number: float) -> float | None:
+        """The free number at the border of what a pack file allows, where this one lies beyond it; else None."""
+        low, high = allowed_range(prior.name)
+        centre = self.centre[prior.name]
+        value = prior.value(centre, number)
+        if low <= value <= high:
+            return None
+        border = low if value < low else high
+        return float(np.log(border / centre)) if prior.kind == "log" else border - centre
 
     def free_of(self, numbers: Floats, place: int) -> Floats:
         """The free numbers of one log out of the whole vector."""
@@ -199,12 +234,10 @@ class _Problem:
 
     def result(self, full: Posterior, final: Posterior, identified: Mapping[str, bool]) -> Fit:
         """The posterior as parameters, pack and model series."""
-        capacity_ah = float(self.models[0].constants[model.K_CAPACITY_AH])
-        before = centres(self.pack, capacity_ah)
         parameters = tuple(
             _fitted(
                 prior,
-                before[prior.name],
+                self.centre[prior.name],
                 self.prior_sd[prior.index] or prior.sd,
                 full,
                 final,
@@ -236,14 +269,15 @@ class _Problem:
                 " chemistry, or a wrong state of charge; do not trust this fit before that is known"
             )
         modes = self.modes
-        curve_covariance = full.covariance[-OCV_MODES:, -OCV_MODES:]
+        curve_covariance = final.covariance[-OCV_MODES:, -OCV_MODES:]
         ocv_sd_v = np.sqrt(np.maximum(np.einsum("gi,ij,gj->g", modes, curve_covariance, modes), 0.0))
         ocv_v = modes @ final.mean[-OCV_MODES:]
+        self.notes += _notes_of_held(parameters)
         parameters += sensor_offsets(self.series, self.pack)
         pack, notes = written_pack(self.pack, parameters, ocv_v)
         counts = [block.weights > 0 for block in self.blocks[::2]]
         rows = int(sum(count.sum() for count in counts))
-        effective = sum(float(count.sum()) / noise[1] for count, noise in zip(counts, full.noise[::2], strict=True))
+        effective = sum(float(count.sum()) / noise[1] for count, noise in zip(counts, final.noise[::2], strict=True))
         return Fit(
             base=self.pack,
             pack=pack,
@@ -280,8 +314,8 @@ def reported_soh(series: Sequence[Series], pack: PackParameters) -> float | None
     return None
 
 
-def _identified(found: Posterior, problem: _Problem) -> dict[str, bool]:
-    sd = found.sd
+def _identified(problem: _Problem, sd: Floats) -> dict[str, bool]:
+    """Whether each parameter is known at least twice as well as before."""
     return {
         prior.name: bool(
             problem.prior_sd[prior.index] > 0.0 and sd[prior.index] <= IDENTIFIED_BELOW * problem.prior_sd[prior.index]
@@ -290,22 +324,80 @@ def _identified(found: Posterior, problem: _Problem) -> dict[str, bool]:
     }
 
 
+def _expected_error(full: Posterior, final: Posterior) -> Floats:
+    """Root of the expected squared error of `final`'s means under the posterior with everything free, (p,)."""
+    return np.hypot(full.sd, final.mean - full.mean)
+
+
 def _fitted(
     prior: Prior, centre: float, prior_sd: float, full: Posterior, final: Posterior, identified: bool, note: str
 ) -> FittedParameter:
-    number, spread = float(full.mean[prior.index]), float(full.sd[prior.index]) or prior_sd
+    place, low_high = prior.index, allowed_range(prior.name)
+
+    def told(number: float, sd: float) -> tuple[float, float]:
+        return prior.value(centre, number), prior.width(centre, number, sd or prior_sd)
+
+    free_mean, free_sd = told(float(full.mean[place]), float(full.sd[place]))
+    mean, sd = free_mean, free_sd
+    if final.sd[place] > 0.0:  # what is held has none: the logs say it with everything free only
+        mean, sd = told(float(final.mean[place]), float(_expected_error(full, final)[place]))
+    written = identified or (prior.name == NUISANCE and full.sd[place] > 0.0)
+    value = prior.value(centre, float(final.mean[place])) if written else centre
     return FittedParameter(
         name=prior.name,
         title=prior.title,
         unit=prior.unit,
         prior=centre,
         prior_sd=prior.width(centre, 0.0, prior_sd),
-        mean=prior.value(centre, number),
-        sd=prior.width(centre, number, spread),
+        mean=mean,
+        sd=sd,
         identified=identified,
-        value=prior.value(centre, float(final.mean[prior.index])) if identified else centre,
+        value=min(max(value, low_high[0]), low_high[1]),
         note=note,
+        prior_kind=prior.kind,
+        free_mean=free_mean,
+        free_sd=free_sd,
     )
+
+
+def _notes_of_held(parameters: Sequence[FittedParameter]) -> list[str]:
+    """Where holding a parameter makes a difference that a reader of the table would ask about."""
+    found = []
+    for each in parameters:
+        if each.note:
+            continue
+        low, high = allowed_range(each.name)
+        if each.identified and (off := _prior_widths_off(each)) > _FAR_OFF:
+            found.append(
+                f"{each.title}: {_said(each.mean)} ± {_said(each.sd)} lies {off:.0f} prior standard deviations from"
+                " what was believed: log and pack hardly belong together; do not trust this fit before that is known"
+            )
+        free = f"{_said(each.free_mean)} ± {_said(each.free_sd)}{'' if each.unit == '1' else ' ' + each.unit}"
+        beside = "the file has its border" if each.identified else "it is not identified and kept"
+        if not low <= each.free_mean <= high and each.value != each.mean:
+            side = "below" if each.free_mean < low else "above"
+            found.append(
+                f"{each.title}: the logs lean to {free}, {side} what a pack file allows ({low:g} to {high:g});"
+                f" {beside}, {_said(each.value)}, and the others hold beside that"
+            )
+        elif not each.identified and each.name != NUISANCE and abs(each.free_mean - each.value) > 2.0 * each.free_sd:
+            found.append(f"{each.title}: the logs lean to {free}, but too loosely; it is kept at {_said(each.value)}")
+        elif each.identified and abs(each.free_mean - each.mean) > each.free_sd:
+            found.append(
+                f"{each.title}: {_said(each.mean)} ± {_said(each.sd)} holds beside the parameters that are kept; with"
+                f" everything free it would be {free}, so it is worth no more than they are"
+            )
+    return found
+
+
+def _prior_widths_off(each: FittedParameter) -> float:
+    if each.prior_kind == "log":
+        return abs(float(np.log(each.mean / each.prior))) * each.prior / each.prior_sd
+    return abs(each.mean - each.prior) / each.prior_sd
+
+
+def _said(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000.0 else f"{value:.3g}"
 
 
 def _rows_of_table(table: Floats, soc: Floats) -> Floats:

@@ -42,6 +42,11 @@ _TEMPERATURE_C: Final = (-40.0, 80.0)
 _AMBIENT_C: Final = (-45.0, 58.0)
 _GROUP_V: Final = (2.0, 4.6)
 _OTHER_CAPACITY: Final = 0.12  # new capacities of the known packs lie 23 % and more apart
+_OTHER_BY_GIDS: Final = 0.25  # the worth of a GID and its zero differ between cars
+_GIDS_FROM_SOC: Final = 50.0  # below, the energy that the car keeps back counts too much
+_WH_PER_GID: Final = 79.8  # frame 0x59E over 0x5BC at mid state of charge: 79.5 to 80.0 (captures)
+_MOST_FULL_WH: Final = 50_000.0  # frame 0x59E has nine bits of 100 Wh: it cannot tell a larger pack
+_LEAST_SOH: Final = 0.5  # where none is reported
 _OTHER_PACKS: Final = {"24 kWh": 65.4, "30 kWh": 80.97}  # Ah when new, Ah over SOH of real cars
 _LEAST_SIGN_CORRELATION: Final = 0.3
 _KM_PER_MILE: Final = 1.609344
@@ -95,6 +100,7 @@ def series_of(
         )
     capacity_ah, soh = _median(rows["capacity_ah"]), _median(rows["soh_percent"] / 100.0)
     _require_this_car(pack, capacity_ah, soh, rows, name)
+    full_energy_wh = None if capacity_ah is not None else _require_this_energy(pack, soh, rows, name)
     soc = rows["soc_percent"] / 100.0
     driven_by: DrivenBy = "current" if spacing_s <= LONGEST_CURRENT_ROW_S else "reported SOC"
     current_a = _charge_positive(rows["pack_current_a"], steps, gap, soc, found, name)
@@ -142,6 +148,7 @@ def series_of(
         start_utc_s=start_utc_s,
         capacity_ah=capacity_ah,
         soh=soh,
+        full_energy_wh=full_energy_wh,
         odometer_km=_last(rows["odometer_km"]),
         history=_history(rows),
         notes=tuple(found),
@@ -175,6 +182,8 @@ def _usable_rows(
         "soc_percent",
         "soh_percent",
         "capacity_ah",
+        "full_energy_wh",
+        "gids",
         "pack_voltage_v",
         "pack_current_a",
         "cell_average_v",
@@ -213,6 +222,12 @@ def _usable_rows(
     latest = np.maximum.accumulate(np.where(kept, times, -np.inf))
     before = np.concatenate(([-np.inf], latest[:-1]))
     late = kept & (times <= before)
+    if late.sum() > 0.5 * kept.sum():
+        raise ConfigError(
+            f"{name}:{samples[int(np.argmax(late))].line}: time runs backwards or stands still in the file: this line"
+            f" is the first that is not later than those above it, and {int(late.sum())} of {int(kept.sum())} rows are"
+            " not; sort the rows by time"
+        )
     if late.any():
         notes.append(
             f"{int(late.sum())} rows with a duplicated or reversed time stamp are left out"
@@ -263,6 +278,42 @@ def _require_this_car(
         kind = f"it is a {named[0]} pack, and " if named else ""
         advice = f"{kind}no pack file that comes along fits ({', '.join(_shipped_names())}); give one with --pack FILE"
     raise ConfigError(f"{name}: the car reports {tells}, {pack.name} has {pack.capacity_ah:g} Ah; {advice}")
+
+
+def _require_this_energy(pack: PackParameters, soh: float | None, rows: dict[str, Floats], name: str) -> float | None:
+    """The energy of the full pack as the car reports it, or by its GIDs; None where neither tells anything.
+
+    Raises ConfigError where that is the energy of another pack.
+    """
+    reported = _median(rows["full_energy_wh"])
+    if reported is not None and reported < _MOST_FULL_WH:
+        full_wh, tolerance, source = reported, _OTHER_CAPACITY, "full energy"
+    else:
+        told = (rows["soc_percent"] >= _GIDS_FROM_SOC) & (rows["gids"] > 0.0)
+        by_gids = _median((rows["gids"] * _WH_PER_GID * 100.0 / rows["soc_percent"])[told])
+        if by_gids is None:
+            return None
+        full_wh, tolerance, source = by_gids, _OTHER_BY_GIDS, "GIDs over SOC"
+
+    def fits(other: PackParameters) -> bool:
+        ratio = full_wh / other.new_full_energy_wh
+        if soh is None:
+            return _LEAST_SOH <= ratio <= 1.0 + tolerance
+        return abs(ratio / soh - 1.0) <= tolerance
+
+    if fits(pack):
+        return full_wh
+    near = [other.name for other in map(shipped_pack, _shipped_names()) if fits(other)]
+    advice = (
+        f"it fits {near[0]} (--pack {near[0]})"
+        if near
+        else f"no pack file that comes along fits ({', '.join(_shipped_names())}); give one with --pack FILE"
+    )
+    at = "" if soh is None else f" at {100 * soh:.0f} % SOH"
+    raise ConfigError(
+        f"{name}: this is the log of another car: it reports {full_wh / 1000:.1f} kWh when full ({source}){at}, a new"
+        f" {pack.name} has {pack.new_full_energy_wh / 1000:.1f} kWh; {advice}"
+    )
 
 
 def _shipped_names() -> list[str]:

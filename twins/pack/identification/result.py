@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from twins.pack.identification.series import Floats, Series
 from twins.pack.parameters import PackParameters
@@ -10,7 +12,12 @@ from twins.pack.parameters import PackParameters
 
 @dataclass(frozen=True, slots=True)
 class FittedParameter:
-    """One parameter before and after: means and standard deviations in `unit`; `value` is what the pack file gets."""
+    """One parameter before and after: means and standard deviations in `unit`; `value` is what the pack file gets.
+
+    `mean` of an identified one is conditional on those that are held, and `sd` the root of its expected squared error,
+    which counts that what is held may be wrong. Of one that is not identified, which is itself held, they are what the
+    logs say with everything free. `free_mean` and `free_sd` are that for each of them.
+    """
 
     name: str
     title: str
@@ -22,6 +29,9 @@ class FittedParameter:
     identified: bool
     value: float
     note: str = ""
+    prior_kind: Literal["log", "added"] = "added"  # `log`: believed and fitted as a factor, by its logarithm
+    free_mean: float = math.nan
+    free_sd: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Series:
     start_utc_s: float | None = None
     capacity_ah: float | None = None  # reported, median
     soh: float | None = None  # reported, median, as a fraction
+    full_energy_wh: float | None = None  # reported, or by GIDs, median; None where a capacity is reported
     odometer_km: float | None = None  # at the end
     history: tuple[tuple[float, float], ...] = ()  # (UTC in s, SOH as a fraction), where it is reported
     notes: tuple[str, ...] = field(default=())

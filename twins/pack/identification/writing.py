@@ -1,7 +1,8 @@
 """The fitted pack as a pack file: what is identified goes in, everything else stays as it was.
 
 The file's capacity and curve are those of the *new* pack, as everywhere; a present capacity is told as state of health.
-Resistances and thermal values are those of today's car.
+Resistances and thermal values are those of today's car. `estimates` are the posterior as it was told: the mean of an
+identified parameter is the value that is written.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from annotated_types import Ge, Le
+from pydantic import BaseModel
 
 from twins.pack.identification.forward import grid
 from twins.pack.identification.posterior import autocorrelation_time
-from twins.pack.identification.priors import IDENTIFIED_BELOW, NUISANCE
+from twins.pack.identification.priors import IDENTIFIED_BELOW
 from twins.pack.identification.result import FittedParameter
 from twins.pack.identification.series import Floats, Series
 from twins.pack.parameters import Estimate, PackParameters
@@ -25,18 +28,30 @@ _LEAST_SPREAD_K: Final = 0.03  # sensors are shown in steps of 0.1 K and more
 _SENSORS: Final = 4
 _LEAST_ROWS: Final = 10
 _LEAST_RISE_V: Final = 2e-4
-_OHM: Final = (0.001, 1.99)
+_OHM: Final = (0.001, 1.99)  # each value of the lists lies between 0 and 2 ohm
+_LISTS: Final = frozenset({"resistance.series_ohm", "resistance.fast_ohm", "resistance.slow_ohm"})
 
-# Allowed ranges of the pack file (`twins.pack.parameters`), which a value is brought into before it is written.
-_RANGES: Final = {
-    "resistance.activation_j_per_mol": (0.0, 80_000.0),
-    "thermal.cells_j_per_k": (1e4, 1e6),
-    "thermal.still_air_w_per_k": (0.0, 500.0),
-    "thermal.air_w_per_k_per_km_h": (0.0, 20.0),
-    "thermal.rapid_heat_factor": (1.0, 3.0),
-    "thermal.cells_to_plates_w_per_k": (0.1, 5000.0),
-    "thermal.plates_to_casing_w_per_k": (0.1, 5000.0),
-}
+
+def allowed_range(name: str) -> tuple[float, float]:
+    """Least and most that a pack file takes for a fitted parameter, by the field's own limits; infinite without any."""
+    if name in _LISTS:
+        return _OHM
+    low, high = -math.inf, math.inf
+    part, _, key = name.partition(".")
+    group = PackParameters.model_fields[part].annotation if part in PackParameters.model_fields else None
+    if not (isinstance(group, type) and issubclass(group, BaseModel) and key in group.model_fields):
+        return low, high
+    for limit in group.model_fields[key].metadata:
+        if isinstance(limit, Ge):
+            low = _number(limit.ge)
+        elif isinstance(limit, Le):
+            high = _number(limit.le)
+    return low, high
+
+
+def _number(limit: object) -> float:
+    assert isinstance(limit, int | float)
+    return float(limit)
 
 
 def sensor_offsets(series: Sequence[Series], pack: PackParameters) -> tuple[FittedParameter, ...]:
@@ -84,17 +99,9 @@ def written_pack(
     values: dict[str, float] = {}
     for each in parameters:
         if each.identified:
-            value = each.value
-            low, high = _RANGES.get(each.name, (-math.inf, math.inf))
-            if not low <= value <= high:
-                notes.append(f"{each.title} {value:.4g} {each.unit} is brought into its range, {low:g} to {high:g}")
-                value = min(max(value, low), high)
-            values[each.name] = value
+            values[each.name] = each.value
     estimates = {
-        # The heat capacity that is written belongs to the variance that it was fitted with.
-        each.name: Estimate(
-            mean=each.value if each.name == NUISANCE else each.mean, sd=each.sd, identified=each.identified
-        )
+        each.name: Estimate(mean=each.mean, sd=each.sd, identified=each.identified)
         for each in parameters
         if each.sd > 0
     }
@@ -115,7 +122,8 @@ def written_pack(
     )
     thermal = document["thermal"]
     factor = values.get("thermal.cells_j_per_k", thermal["cells_j_per_k"]) / thermal["cells_j_per_k"]
-    for key, low, high in (("cells_j_per_k", 1e4, 1e6), ("plates_j_per_k", 1e3, 5e5), ("casing_j_per_k", 1e3, 5e5)):
+    for key in ("cells_j_per_k", "plates_j_per_k", "casing_j_per_k"):
+        low, high = allowed_range(f"thermal.{key}")
         thermal[key] = min(max(thermal[key] * factor, low), high)
     for key in (
         "still_air_w_per_k",

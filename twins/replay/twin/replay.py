@@ -302,9 +302,9 @@ class _Run:
 
 
 def _hidden_variance_a2(pack: PackParameters) -> float:
-    """What the pack was identified with, since its heat capacity holds beside it; else that of other logs."""
+    """What the pack was fitted with, identified or not, since its heat capacity holds beside it; else the usual one."""
     known = pack.estimates.get(NUISANCE)
-    return forward.HIDDEN_VARIANCE_A2 if known is None or not known.identified else known.mean
+    return forward.HIDDEN_VARIANCE_A2 if known is None or known.mean < 0.0 else known.mean
 
 
 def _uses(series: Series) -> NDArray[np.uint8]:

@@ -48,8 +48,16 @@ def validity_of(series: Series, pack: PackParameters) -> Validity:
     elif not_identified:
         warnings.append(f"{len(not_identified)} of {len(pack.estimates)} parameters of {pack.name} were not identified")
     new_capacity_ah = None
-    if series.capacity_ah is None:
-        warnings.append(f"the log names no capacity, so nothing tells whether the car has the pack {pack.name}")
+    if series.capacity_ah is None and series.full_energy_wh is not None:
+        new_wh = series.full_energy_wh / (series.soh or 1.0)
+        warnings.append(
+            f"the log names no capacity; by the energy it reports a new pack has {new_wh / 1000:.1f} kWh, by the pack"
+            f" file {pack.new_full_energy_wh / 1000:.1f} kWh"
+        )
+    elif series.capacity_ah is None:
+        warnings.append(
+            f"the log names neither capacity nor energy, so nothing tells whether the car has the pack {pack.name}"
+        )
     else:
         new_capacity_ah = series.capacity_ah / (series.soh or 1.0)
         off = new_capacity_ah / pack.capacity_ah - 1.0
