@@ -19,16 +19,17 @@ _REFRESH_EVERY_CYCLES = 50  # a cycle takes a fraction of a millisecond; drawing
 
 
 def ready_the_pack(*, show: bool) -> None:
-    """Have the pack twin compiled; says so when that takes longer than a second, which it does once on a machine."""
+    """Have the pack twin compiled; says so on a terminal when that takes longer than a second, once on a machine."""
     from twins.pack.pack import PackTwin  # noqa: PLC0415  # compiles what it imports
 
     sentence = "compiling the pack twin: once on this machine, some seconds"
-    timer = threading.Timer(1.0, lambda: Console(stderr=True).print(sentence))
+    console = Console(stderr=True)
+    timer = threading.Timer(1.0, lambda: console.print(sentence))
     timer.daemon = True
-    if show:
+    if show and console.is_terminal:
         timer.start()
     try:
-        PackTwin(soc=0.5).step(0.0, 1.0)
+        PackTwin(soc=0.5)
     finally:
         timer.cancel()
 

@@ -95,7 +95,7 @@ def test_a_signal_ends_the_session_through_the_safe_state_with_one_sentence(
         process.send_signal(number)
         out, err = process.communicate(timeout=30.0)
 
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert err.strip() == (
         "v2gbench: stopped before the end; "

@@ -153,6 +153,7 @@ class PackTwin:
             (self._asked, self._ambient, self._speed, self._use, one, nothing, obey_limits),
             (np.empty(0, dtype=np.int64), 1, np.empty((1, 0, 0))),
         )
+        self._advance(0, 1.0)  # compiles where that was never done, before anybody's clock runs
 
     def step(self, power_w: float, dt_s: float) -> None:
         """Ask for `power_w` (+ charges) for `dt_s` seconds, or as much of it as the pack can move.
@@ -167,11 +168,14 @@ class PackTwin:
                 f"a pack is stepped by a finite power for more than 0 s, not {power_w!r} W for {dt_s!r} s"
             )
         self._asked[0, 0] = power_w
-        fixed, drive, recorded = self._arguments
         parts = math.ceil(dt_s / LONGEST_STEP_S)
-        advance_packs: Callable[..., None] = kernel.advance_packs
         for _ in range(parts):
-            advance_packs(0, 1, *fixed, dt_s / parts, *drive, *recorded)
+            self._advance(1, dt_s / parts)
+
+    def _advance(self, packs: int, dt_s: float) -> None:
+        fixed, drive, recorded = self._arguments
+        advance_packs: Callable[..., None] = kernel.advance_packs
+        advance_packs(0, packs, *fixed, dt_s, *drive, *recorded)
 
     @property
     def parameters(self) -> PackParameters:
