@@ -105,12 +105,13 @@ def demo(
 ) -> None:
     """Run one V2G session at the emulated station over real protocols, certify it, and write a report."""
     from bench.assets import asset
-    from bench.commands.progress import session_progress
+    from bench.commands.progress import ready_the_pack, session_progress
     from bench.pipeline import run_certified
     from bench.session import demo_plan
     from bench.station import load_station
 
     loaded = load_station(station or asset("stations/emulated.yaml"))
+    ready_the_pack(show=not as_json)
     with session_progress(f"V2G session of {minutes:g} min at station {loaded.name!r}", show=not as_json) as progress:
         run = run_certified(loaded, demo_plan(60.0 * minutes), runs=runs, progress=progress)
     summary = run.summary()
@@ -207,8 +208,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a plan; exit code 0 pass, 1 fail, 2 bad input, 3 aborted by a limit."""
+    from bench.commands.progress import ready_the_pack
     from bench.plans.runner import run_plan
 
+    ready_the_pack(show=not as_json)
     result = run_plan(plan, station=station, runs=runs, energise=energise, answers=answers, live=not as_json)
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
     raise typer.Exit(result.exit_code)
@@ -265,13 +268,55 @@ def replay(
     *,
     dialect: Annotated[str | None, typer.Option(help="Read it as this dialect instead of looking at it.")] = None,
     station: Annotated[Path | None, typer.Option(help="Station file for names and keys; emulated by default.")] = None,
+    twin: Annotated[bool, typer.Option("--twin", help="Drive the pack twin by it, and compare the two.")] = False,
+    pack: Annotated[
+        str | None, typer.Option(help="Shipped pack or pack file for --twin; the one that fits by default.")
+    ] = None,
+    temperature_unit: Annotated[
+        str, typer.Option(help="With --twin: C, F or auto, for columns that name no unit.")
+    ] = "auto",
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read a recording of a real vehicle, feed the contract, and write a usage record and a report."""
+    from drivers.errors import ConfigError
+
+    if twin:
+        from bench.commands.progress import ready_the_pack
+        from bench.commands.replay_twin import replay_log_on_twin
+
+        if dialect is not None or station is not None:
+            raise ConfigError("--dialect and --station do not go with --twin, which writes no record; leave them out")
+        ready_the_pack(show=not as_json)
+        compared = replay_log_on_twin(log, pack=pack, temperature_unit=temperature_unit, runs=runs)
+        _tell(compared.document(), lambda: typer.echo(compared.text()), as_json=as_json)
+        return
+    if pack is not None or temperature_unit != "auto":
+        raise ConfigError("--pack and --temperature-unit go with --twin; add it, or leave them out")
     from bench.commands.replay import replay_log
 
     result = replay_log(log, dialect=dialect, station=station, runs=runs, show=not as_json)
+    _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
+
+
+@app.command()
+def fit(
+    logs: Annotated[list[Path], typer.Argument(help="Leaf Spy CSVs or CAN logs of one car.")],
+    *,
+    pack: Annotated[str | None, typer.Option(help="Shipped pack or pack file; by default the one that fits.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the fitted pack file here.")] = None,
+    temperature_unit: Annotated[str, typer.Option(help="Of columns that name none: C, F or auto.")] = "auto",
+    law: Annotated[str | None, typer.Option(help="Aging law to scale; the pack's own by default.")] = None,
+    in_service: Annotated[str | None, typer.Option(help="Day of first use, YYYY-MM-DD: fits the aging scales.")] = None,
+    runs: RunsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a pack to logs of one car: parameters with uncertainty, what is not identified, and a pack file."""
+    from bench.commands.fit import fit_logs
+
+    result = fit_logs(
+        logs, pack=pack, out=out, temperature_unit=temperature_unit, law=law, in_service=in_service, runs=runs
+    )
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)
 
 
@@ -288,7 +333,9 @@ def age(
 ) -> None:
     """Simulate years of use with and without V2G: wear, its causes and cost, warranty, second life."""
     from bench.commands.age import age_scenario
+    from bench.commands.progress import ready_the_pack
 
+    ready_the_pack(show=not as_json)
     names = None if laws is None else [name.strip() for name in laws.split(",") if name.strip()]
     result = age_scenario(scenario, years=years, runs=runs, laws=names, show=not as_json)
     _tell(result.document(), lambda: typer.echo(result.text()), as_json=as_json)

@@ -97,7 +97,7 @@ def start() -> Result:
 def fit() -> Result:
     """Identify the pack from 45 minutes of rapid charging at 1 s, with uncertainty; best of three after one to warm."""
     from twins.pack.identification.fit import fit_series  # noqa: PLC0415  # SciPy, which the other parts do without
-    from twins.pack.identification.series import series_of  # noqa: PLC0415
+    from twins.pack.identification.reading import series_of  # noqa: PLC0415
 
     pack = shipped_pack("env200_40kwh")
     series = series_of(_rapid_charge(2700), pack, name="rapid charge")

@@ -20,6 +20,7 @@ from typing import Final, Literal, cast
 import numpy as np
 import numpy.typing as npt
 from bokeh.core.properties import value as literal
+from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.models import ColumnDataSource, HoverTool
 from bokeh.models.annotations import BoxAnnotation, Legend, LegendItem, Span
@@ -36,6 +37,7 @@ Floats = npt.NDArray[np.float64]
 COLOURS: Final = ("#2f8fd0", "#e07b39", "#1fa37a", "#b66fb0", "#c2a51c", "#8a94a3")
 _BUCKETS: Final = 1000
 _LONGEST_LABEL: Final = 40
+_LONGEST_AXIS_LABEL: Final = 80
 _LEGEND_COLUMNS: Final = 4  # as many as a printed page has room for
 _PLOT_HEIGHT_PX: Final = 340
 
@@ -120,6 +122,10 @@ def embedded(plots: Sequence[figure]) -> RenderedPlots:
     """Drawn plots as script and elements, by their names; no library where there is no plot."""
     if not plots:
         return RenderedPlots("", "", {})
+    document = Document()
+    with document.models.freeze():  # else Bokeh goes through all models again for each plot
+        for plot in plots:
+            document.add_root(plot)
     script, elements = components(tuple(plots), wrap_script=False)
     library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
     return RenderedPlots(library, script, {str(plot.name): html for plot, html in zip(plots, elements, strict=True)})
@@ -152,8 +158,8 @@ def new_plot(
         axis.major_label_text_font_size = "12px"
         axis.axis_line_alpha = 0.4
         axis.minor_tick_line_color = None
-    plot.xaxis[0].axis_label = plain(x_label)
-    plot.yaxis[0].axis_label = plain(y_label)
+    plot.xaxis[0].axis_label = plain(x_label, _LONGEST_AXIS_LABEL)
+    plot.yaxis[0].axis_label = plain(y_label, _LONGEST_AXIS_LABEL)
     plot.xgrid[0].grid_line_alpha = 0.15
     plot.ygrid[0].grid_line_alpha = 0.25
     return plot
@@ -229,7 +235,7 @@ def any_glyph(renderer: object) -> GlyphRenderer[Glyph]:
     return cast("GlyphRenderer[Glyph]", renderer)  # Bokeh's stubs take the class as invariant in its glyph
 
 
-def plain(text: str) -> str:
+def plain(text: str, longest: int = _LONGEST_LABEL) -> str:
     """Text that Bokeh draws as it stands: short, and without the TeX delimiters that ask the network for MathJax."""
-    short = text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
+    short = text if len(text) <= longest else f"{text[: longest - 1]}…"
     return short.replace("$$", "$ $").replace("\\[", "\\ [").replace("\\(", "\\ (")

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from hypothesis import settings
 
 settings.register_profile("bench", deadline=None, max_examples=60, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("bench")
+
+
+def pytest_sessionstart() -> None:
+    """Forget compiled code that is older than its sources: numba looks at the outermost function's file only."""
+    folder = Path(__file__).resolve().parents[1] / "twins" / "pack"
+    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
+    for made in (folder / "__pycache__").glob("*.nb?"):
+        if made.stat().st_mtime < newest:
+            made.unlink(missing_ok=True)

@@ -7,14 +7,10 @@ everything that a report draws.
 
 from __future__ import annotations
 
-import json
-import secrets
-import string
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.assets import asset
+from bench.commands.folders import make_folder, write_document
 from drivers.errors import ConfigError
+from reports.pack.age import write_age_report
 from twins.scenarios.model import load_scenario
 from twins.scenarios.study import AgingStudy, StudyProgress, study
 
 STUDY_NAME: Final = "age.json"
-RUNS_FOLDER: Final = Path("runs")
 
 _MOST_YEARS: Final = 30
 
@@ -39,14 +36,15 @@ class AgeResult:
     study: AgingStudy
     folder: Path
     file: Path
+    report: Path
 
     def document(self) -> dict[str, object]:
         """The result for programs, ready for JSON."""
-        return {**self.study.document(), "run": str(self.folder), "file": str(self.file)}
+        return {**self.study.document(), "run": str(self.folder), "file": str(self.file), "report": str(self.report)}
 
     def text(self) -> str:
         """The result for people."""
-        return f"{self.study.text()}\n\n{self.file}"
+        return f"{self.study.text()}\n\n{self.file}\nreport: {self.report}"
 
 
 def age_scenario(
@@ -57,7 +55,7 @@ def age_scenario(
     laws: Sequence[str] | None = None,
     show: bool = False,
 ) -> AgeResult:
-    """Simulate a scenario file, or a shipped one by its name, and write `age.json`.
+    """Simulate a scenario file, or a shipped one by its name, and write `age.json` and a report.
 
     `years` goes over the file's own; `laws[0]` ages the pack, all laws by default; `show` draws a progress bar on a
     terminal. Raises ConfigError in one sentence for a file that is missing or wrong, a law or pack that does not exist.
@@ -71,10 +69,9 @@ def age_scenario(
     parameters = loaded.parameters(path.parent)
     with _progress(loaded.name, show=show and sys.stderr.isatty()) as progress:
         found = study(loaded, parameters, laws=laws, progress=progress)
-    folder = _make_folder(runs or RUNS_FOLDER, loaded.name)
-    file = folder / STUDY_NAME
-    file.write_text(json.dumps(found.document(series=True)) + "\n", encoding="utf-8")
-    return AgeResult(found, folder, file)
+    folder = make_folder(runs, f"age-{loaded.name}")
+    report = write_document(folder, STUDY_NAME, found.document(series=True), write_age_report)
+    return AgeResult(found, folder, folder / STUDY_NAME, report)
 
 
 def _found(scenario: Path) -> Path:
@@ -82,16 +79,6 @@ def _found(scenario: Path) -> Path:
     if scenario.exists() or len(scenario.parts) > 1 or scenario.suffix:
         return scenario
     return asset(f"scenarios/{scenario}.yaml")
-
-
-def _make_folder(root: Path, name: str) -> Path:
-    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
-    folder = root / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_age-{name}_{letters}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with --runs") from error
-    return folder
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
@@ -15,6 +16,21 @@ from bench.session import Progress as SessionProgress
 from ledgers.canonical import Json
 
 _REFRESH_EVERY_CYCLES = 50  # a cycle takes a fraction of a millisecond; drawing takes longer
+
+
+def ready_the_pack(*, show: bool) -> None:
+    """Have the pack twin compiled; says so when that takes longer than a second, which it does once on a machine."""
+    from twins.pack.pack import PackTwin  # noqa: PLC0415  # compiles what it imports
+
+    sentence = "compiling the pack twin: once on this machine, some seconds"
+    timer = threading.Timer(1.0, lambda: Console(stderr=True).print(sentence))
+    timer.daemon = True
+    if show:
+        timer.start()
+    try:
+        PackTwin(soc=0.5).step(0.0, 1.0)
+    finally:
+        timer.cancel()
 
 
 @contextmanager

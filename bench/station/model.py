@@ -125,6 +125,9 @@ class VehicleTwin(TwinPart):
         default=None, ge=-30, le=60, description="pack at the start, in °C; the air's where it is left out"
     )
     odometer_km: int = Field(default=48_210, ge=0, le=999_999, description="in km")
+    every_group: bool = Field(
+        default=False, description="carry all 96 series groups one by one instead of mean, weakest and strongest"
+    )
     pack: str | None = Field(
         default=None,
         min_length=1,

@@ -92,6 +92,7 @@ def test_a_station_knows_its_file_hash_clock_and_twins(folder: Path) -> None:
         "soh_percent": 97.0,
         "ambient_c": 22.0,
         "odometer_km": 48_210,
+        "every_group": False,
     }
     assert station.limits.power_w.inequality("power_w") == "-10000 <= power_w <= 10000"
 

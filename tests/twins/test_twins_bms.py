@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twins.measurement import EXACT, Fault, generator
 from twins.pack.bms import Bms
 from twins.pack.pack import PackTwin
+from twins.pack.parameters import shipped_pack
 
 
 def pair(*, soc: float = 0.55, soh: float = 0.97, seed: int = 7, fault: Fault | None = None) -> tuple[PackTwin, Bms]:
@@ -112,3 +113,11 @@ def test_an_exact_current_sensor_can_be_given() -> None:
     pack.step(5_000.0, 1.0)
     bms.step(1.0, 1.0)
     assert bms.plane.current_a == pack.current_a
+
+
+@pytest.mark.parametrize(("name", "most"), [("env200_40kwh", 500), ("leaf_62kwh", 765)])
+def test_a_full_battery_shows_no_more_than_the_most_gids_of_its_pack(name: str, most: int) -> None:
+    bms = Bms(PackTwin(soc=1.0, parameters=shipped_pack(name)), generator(1, "van"))
+    bms.soc = 1.0
+    assert bms.max_gids == most
+    assert most - 10 <= bms.gids <= most

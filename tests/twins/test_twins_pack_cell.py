@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from drivers.errors import ConfigError
 from twins.pack.cell import (
     Floats,
+    fill_aged_curve,
     fill_curve,
     full_cell_v,
     graphite_v,
@@ -264,3 +265,27 @@ def test_the_full_cell_curve_is_the_monotone_cubic_of_scipy() -> None:
     soc = np.linspace(0.0, 1.0, 3001)
     reference = PchipInterpolator(points[:, 0] / 100.0, points[:, 1])
     assert full_cell_v(cell, soc) == pytest.approx(reference(soc), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("soc_percent", "soh", "volts", "below_mv", "above_mv"),
+    [  # rest voltages of single cars at their own reported health; what is unknown of each is in its tolerance
+        (20.8, 0.98, 3.542, 10, 10),
+        (31.7, 0.83, 3.585, 0, 30),
+        (43.2, 0.856, 3.629, 5, 15),
+        (58.4, 0.94, 3.737, 10, 10),
+        (59.9, 0.94, 3.750, 10, 10),
+        (62.9, 0.831, 3.785, 20, 20),
+        (84.7, 1.0, 4.045, 10, 10),
+        (87.65, 1.0, 4.075, 10, 10),
+        (95.7, 0.942, 4.172, 20, 20),
+    ],
+)
+def test_the_aged_pack_meets_the_rest_voltage_of_each_car_at_its_own_health(
+    soc_percent: float, soh: float, volts: float, below_mv: float, above_mv: float
+) -> None:
+    curve = np.empty(257)
+    share = shipped_pack("env200_40kwh").aging.lithium_share
+    fill_aged_curve(HALVES.anode_v, HALVES.cathode_v, HALVES.geometry, 1.0 - soh, share, 0.0, curve)
+    found = np.interp(soc_percent / 100.0, SOC, curve)
+    assert volts - below_mv / 1000.0 <= found <= volts + above_mv / 1000.0

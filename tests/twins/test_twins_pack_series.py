@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from drivers.errors import ConfigError
+from twins.pack import layout
 from twins.pack.laws import LAWS, closed_form_loss, law
 from twins.pack.model import PackModel
 from twins.pack.pack import PackTwin
@@ -341,3 +342,105 @@ def test_a_state_of_health_continues_where_the_law_stands() -> None:
         losses.append(snapshot(model, state).laws["b1"].capacity_loss - before)
     assert snapshot(model, aged).soh < 0.9
     assert losses[1] < 0.8 * losses[0]  # the law slows down with what is lost already
+
+
+def test_resistances_of_the_pack_file_are_those_of_the_beginning_at_any_health() -> None:
+    growths = []
+    for soh in (1.0, 0.85):
+        state = PackState.new(MODEL, soc=0.5, soh=soh)
+        recorded = advance(
+            MODEL, state, Drive(60.0, np.zeros(3 * 1440), np.full(1, 25.0)), record=("resistance_growth",)
+        )
+        growths.append(recorded["resistance_growth"])
+        assert recorded["resistance_growth"][0] == 0.0
+    assert 0.0 < growths[1][-1] < growths[0][-1] < 0.01
+
+
+def spread_out(capacity_sd_percent: float, **changes: float) -> PackModel:
+    parameters = shipped_pack("env200_40kwh")
+    spread = parameters.spread.model_copy(update={"capacity_sd_percent": capacity_sd_percent, **changes})
+    return PackModel.build(parameters.model_copy(update={"spread": spread}), seed=3)
+
+
+@pytest.mark.parametrize("every_group", [False, True])
+@pytest.mark.parametrize("capacity_sd_percent", [0.8, 5.0, 10.0])
+def test_no_group_leaves_its_voltages_however_much_the_groups_differ(
+    capacity_sd_percent: float, every_group: bool
+) -> None:
+    model = spread_out(capacity_sd_percent, resistance_sd_percent=20.0)
+    for power_w, soc, bit in ((-30_000.0, 0.3, layout.LOW_VOLTAGE), (40_000.0, 0.8, layout.HIGH_VOLTAGE)):
+        state = PackState.new(model, soc=soc, every_group=every_group)
+        drive = Drive(1.0, np.full(7_200, power_w), np.full(1, 20.0), obey_limits=False)
+        recorded = advance(model, state, drive, record=("lowest_group_v", "highest_group_v", "limited"))
+        assert recorded["lowest_group_v"].min() > 2.5 - 0.01
+        assert recorded["highest_group_v"].max() < 4.25 + 0.01
+        groups = group_voltages_v(model, state)
+        assert groups.min() > 2.5 - 0.01
+        assert groups.max() < 4.25 + 0.01
+        if capacity_sd_percent > 4.0:
+            assert (recorded["limited"].astype(int) & bit).any()
+
+
+def stored_in_groups_wh(model: PackModel, state: PackState) -> float:
+    """Energy under the curve in each carried group; the curve goes on straight beyond its ends."""
+    grid = np.arange(-128.0, 385.0) / 256.0
+    curve = state.curve_v[0]
+    low, high = curve[1] - curve[0], curve[-1] - curve[-2]
+    volts = np.concatenate(
+        (curve[0] + low * np.arange(-128.0, 0.0), curve, curve[-1] + high * np.arange(1.0, 129.0))
+    )
+    total = 0.0
+    for soc, capacity in zip(state.group_soc[0], model.groups.capacity, strict=True):
+        at = np.append(grid[grid < soc], soc)
+        total += float(np.trapezoid(np.interp(at, grid, volts), at)) * capacity
+    return total * float(state.rows[0, layout.CAPACITY_AH])
+
+
+@pytest.mark.parametrize("dt_s", [1.0, 10.0, 60.0])
+@pytest.mark.parametrize(("watts", "celsius"), [(-60_000.0, 20.0), (50_000.0, 0.0)])
+def test_energy_closes_to_a_millionth_with_every_group_carried_limits_and_shunts_included(
+    dt_s: float, watts: float, celsius: float
+) -> None:
+    model = spread_out(2.0, self_discharge_sd_percent=50.0, balancing_a=0.1)
+    state = PackState.new(model, soc=0.5, temperature_c=celsius, every_group=True)
+    before_wh = stored_in_groups_wh(model, state)
+    power = np.concatenate((np.full(int(3_600 / dt_s), watts), np.zeros(int(36_000 / dt_s))))
+    advance(model, state, Drive(dt_s, power, np.full(1, celsius), obey_limits=False))
+    now = snapshot(model, state)
+    work_wh = now.charged_wh - now.discharged_wh
+    residual_wh = work_wh - (stored_in_groups_wh(model, state) - before_wh) - now.polarisation_wh - now.loss_wh
+    assert abs(residual_wh) < 1e-6 * (now.charged_wh + now.discharged_wh)
+    mean_soc = float((state.group_soc[0] * model.groups.capacity).mean())
+    assert now.soc == pytest.approx(mean_soc, abs=1e-9)
+
+
+def test_shunts_leave_groups_that_are_balanced_when_full_alone() -> None:
+    model = spread_out(2.0, balancing_a=0.1, self_discharge_sd_percent=0.0)
+    state = PackState.new(model, soc=0.5, every_group=True)
+    apart = np.ptp(state.group_soc[0])
+    advance(model, state, Drive(60.0, np.zeros(5 * 1440), np.full(1, 20.0)))
+    assert np.ptp(state.group_soc[0]) == pytest.approx(apart, rel=0.01)
+
+
+def test_a_pack_that_only_stands_never_becomes_better() -> None:
+    # The open leg of a charge must not slow down while the pack waits.
+    model = PackModel.build(shipped_pack("env200_40kwh"), laws=("denso", "b1", "schmalstieg"))
+    state = PackState.new(model, soc=0.2)
+    use = np.full(1, Use.RAPID, dtype=np.uint8)
+    advance(model, state, Drive(1.0, np.full(1_320, 60_000.0), np.full(1, 20.0), use=use))
+    losses = []
+    for _ in range(48):
+        losses.append({key: wear.capacity_loss for key, wear in snapshot(model, state).laws.items()})
+        advance(model, state, Drive(60.0, np.zeros(60), np.full(1, 20.0)))
+    for key in ("denso", "b1", "schmalstieg"):
+        assert (np.diff([each[key] for each in losses]) > 0.0).all()
+
+
+def test_a_law_without_calendar_part_goes_on_from_the_given_health() -> None:
+    parameters = shipped_pack("env200_40kwh")
+    cycling = parameters.model_copy(update={"aging": parameters.aging.model_copy(update={"calendar_scale": 0.0})})
+    model = PackModel.build(cycling)
+    state = PackState.new(model, soc=0.7, soh=0.9)
+    advance(model, state, busy(10.0, 20.0))
+    assert snapshot(model, state).soh == pytest.approx(0.9 - snapshot(model, state).laws["b1"].capacity_loss, abs=1e-6)
+    assert snapshot(model, state).soh < 0.899

@@ -23,6 +23,7 @@ VOLTAGE_ACCURACY = Accuracy(gain_percent=0.2, offset=0.2, noise=0.02, resolution
 TEMPERATURE_ACCURACY = Accuracy(offset=1.0, resolution=1.0)
 
 WH_PER_GID = 79.8  # 0x59E over 0x5BC at mid state of charge: 79.5 to 80.0 (captures)
+_WH_PER_GID_WHEN_FULL = 80.8  # 40.4 kWh over 500
 
 # Share of the usable energy over the real state of charge: within 1.5 points of the four e-NV200 captures (20.8 to
 # 12.3, 25.1 to 14.5 in a cold van, 58.4 to 54.0, 59.9 to 55.6), within 3 of the OVMS notes on the ZE1 Leaf (59 to 55,
@@ -147,7 +148,12 @@ class Bms:
     @property
     def gids(self) -> int:
         """Energy left in the unit that the dashboard counts."""
-        return int(self.remaining_energy_wh / WH_PER_GID)
+        return min(int(self.remaining_energy_wh / WH_PER_GID), self.max_gids)
+
+    @property
+    def max_gids(self) -> int:
+        """Most of that unit that a new pack shows: 500 for 40.4 kWh (three captures), 750 to 775 for 62 kWh (same)."""
+        return round(self._pack.parameters.new_full_energy_wh / _WH_PER_GID_WHEN_FULL)
 
     @property
     def charge_limit_w(self) -> float:
@@ -190,7 +196,7 @@ class Bms:
             self._health_error += rng.gauss(0.0, _HEALTH_JUMP_SD)
 
 
-_COLD_BELOW_C, _HOT_ABOVE_C = 16.9, 45.0  # where the limits of `twins.pack.series` begin to fall
+_COLD_BELOW_C, _HOT_ABOVE_C = 17.0, 45.0  # where the limits of `twins.pack.model` begin to fall
 
 
 def _interpolate(points: Sequence[tuple[float, float]], at: float) -> float:

@@ -289,3 +289,24 @@ def inventory_loss_for(
             above *= 0.5 if side < 0 else 1.0
             side = -1
     return 0.5 * (low + high)
+
+
+@compiled
+def fill_aged_curve(
+    anode: Floats,
+    cathode: Floats,
+    geometry: Floats,
+    capacity_loss: float,
+    lithium_share: float,
+    anode_loss: float,
+    out: Floats,
+) -> float:
+    """Write the curve of a cell that lost a fraction of its capacity into `out`, as `fill_curve`; returns the ratio.
+
+    A law that tells its `anode_loss` apart has it taken from the anode. Of any other loss, the `lithium_share` shifts
+    the half cells against each other and the rest shrinks both alike, which leaves the curve's shape.
+    """
+    both = (1.0 - lithium_share) * capacity_loss
+    of_anode, of_cathode = (anode_loss, 0.0) if anode_loss > 0.0 else (both, both)
+    inventory = inventory_loss_for(anode, cathode, geometry, capacity_loss, of_anode, of_cathode)
+    return fill_curve(anode, cathode, geometry, inventory, of_anode, of_cathode, out)

@@ -34,7 +34,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from twins.pack.cell import fill_curve, inventory_loss_for
+from twins.pack.cell import fill_aged_curve
 from twins.pack.compiled import compiled
 from twins.pack.laws import anode_loss, cold_charging_factor, cycle_increment, loss
 from twins.pack.layout import (
@@ -45,6 +45,7 @@ from twins.pack.layout import (
     CAPACITY_AH,
     CAPACITY_LOSS,
     CASING_C,
+    CELLS_BEFORE_C,
     CELLS_C,
     CHARGED_AH,
     CHARGED_WH,
@@ -72,6 +73,7 @@ from twins.pack.layout import (
     G_DISCHARGED_AH,
     G_RAPID_AH,
     G_SECONDS,
+    GROWTH_AT_START,
     HEATER,
     HEATER_WH,
     HIGH_VOLTAGE,
@@ -96,6 +98,7 @@ from twins.pack.layout import (
     LIMITED,
     LIMITED_S,
     LIMITED_WH,
+    LOSS_AT_START,
     LOSS_WH,
     LOW_VOLTAGE,
     LOWEST_GROUP_V,
@@ -125,20 +128,21 @@ from twins.pack.layout import (
     M_HYSTERESIS_RATE,
     M_HYSTERESIS_V,
     M_LEAK_PER_S,
+    M_LEAST_CAPACITY,
+    M_LITHIUM_SHARE,
     M_LOWEST_V,
+    M_MOST_CAPACITY,
+    M_MOST_RESISTANCE,
     M_NEW_CAPACITY_AH,
     M_PLATES_CASING,
     M_PLATES_J_PER_K,
     M_RAPID_HEAT,
     M_SLOW_S,
     M_STILL_AIR,
-    M_STRONG_CAPACITY,
-    M_STRONG_RESISTANCE,
-    M_WEAK_CAPACITY,
-    M_WEAK_RESISTANCE,
     MOST_POWER,
     NEXT_AGING_S,
     OVERFLOWS,
+    PAUSE_S,
     PLATES_C,
     POWER_W,
     RAPID_EXTRA_WH,
@@ -190,11 +194,13 @@ Bytes = NDArray[np.uint8]
 _DAY_S = 86_400.0
 _HOURS = 1.0 / 3600.0
 _HARDLY = 1e-3  # less than this share of a cycle's charge is self-discharge on the way up, not a use
+_SHORT_S = 2.0  # in steps up to this the groups' curves are straight enough to solve for the current
 _ACTIVE_A = 0.05  # below it a current is a pause; it keeps the C-rate of a cycle from being that of its idle hours
 _REFERENCE_C_RATE = 1.0 / 6.0  # charging faster than the 6.6 kW charger is rapid charging's own stress
 _DRIVING, _V2G, _CHARGING, _RAPID = 1, 2, 3, 4
 _HOT_C, _FULL_SOC, _EMPTY_SOC, _COLD_C = 40.0, 0.9, 0.1, 10.0
-_NEAR_LOW_V, _NEAR_HIGH_V = 0.35, 0.25  # closer than this to a cell's limit the weakest group is looked at
+_NEAR_V = 0.05  # closer than this to a limit by the worst bound on a group, every group is looked at
+_BALANCED = 0.002  # of the capacity: groups are not brought closer together than this
 
 
 @compiled
@@ -234,13 +240,14 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
     """Advance the packs `first` to `last` - 1 through all samples of the drive; see `twins.pack.series.advance`.
 
     Model: `model` (MODEL_COLUMNS), `soc_table` (SOC_CELLS + 1, SOC_COLUMNS), `temperature_table` (TEMPERATURE_CELLS +
-    1, TEMPERATURE_COLUMNS), `calendar` (laws, 2, CALENDAR_SOC_CELLS + 1, TEMPERATURE_CELLS + 1), `group_table` (groups
-    or 0, 3: capacity, resistance and leak relative to the mean). State: one row per pack. Drive: (rows, samples), where
-    rows is 1 for all packs or one per pack, and one sample stands for all.
+    1, TEMPERATURE_COLUMNS), `calendar` (laws, 2, CALENDAR_SOC_CELLS + 1, TEMPERATURE_CELLS + 1), `group_table` (groups,
+    4: capacity, resistance and leak relative to the mean, and one over the capacity). State: one row per pack;
+    `group_soc` has no columns where the groups are not carried. Drive: (rows, samples), where rows is 1 for all packs
+    or one per pack, and one sample stands for all.
     """
     samples = power.shape[1]
     laws = law_numbers.shape[0]
-    groups = group_table.shape[0]
+    carried = group_soc.shape[1] > 0
     recorded = record.shape[0]
     fast_s, slow_s = model[M_FAST_S], model[M_SLOW_S]
     fast_stays, slow_stays = math.exp(-dt / fast_s), math.exp(-dt / slow_s)
@@ -274,8 +281,9 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
         fast_a, slow_a, hysteresis = row[FAST_A], row[SLOW_A], row[HYSTERESIS]
         fast_ohm, slow_ohm = row[FAST_OHM], row[SLOW_OHM]
         cells_c, plates_c, casing_c = row[CELLS_C], row[PLATES_C], row[CASING_C]
+        before_c = row[CELLS_BEFORE_C]
         fan, heater = row[FAN], row[HEATER]
-        direction = row[DIRECTION]
+        direction, pause_s = row[DIRECTION], row[PAUSE_S]
         waiting = int(row[DEPTH_OF_STACK])
         time_s = row[TIME_S]
         capacity_ah = row[CAPACITY_AH]
@@ -311,11 +319,12 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 fan = 1.0
             wanted_w = asked_w - heater * model[M_HEATER_W]
 
-            # Where the tables are read: state of charge and temperature at the start of the step.
+            # Where the tables are read: the state of charge at the start of the step, and the temperature one step
+            # older, so that the next current does not have to wait for the heat of the last one.
             place = soc * SOC_CELLS
             left = min(max(int(place), 0), SOC_CELLS - 1)
             part = place - left
-            warm = (cells_c - TEMPERATURE_LOW_C) / TEMPERATURE_STEP_C
+            warm = (before_c - TEMPERATURE_LOW_C) / TEMPERATURE_STEP_C
             warm = min(max(warm, 0.0), TEMPERATURE_CELLS - 1e-9)
             colder = int(warm)
             warmer = warm - colder
@@ -358,37 +367,40 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
             path_ohm = series_ohm + fast_ohm * (1.0 - fast_mean) + slow_ohm * (1.0 - slow_mean)
 
             # The current with which the mean voltage of the step times the current is the power.
-            if groups == 0:
+            least_soc, most_soc = soc, soc
+            if carried:
+                middle_v, slope, least_soc, most_soc = _string(volts, group_soc[pack], group_table)
+            else:
                 slope = in_series * SOC_CELLS * (volts[left + 1] - volts[left])
                 middle_v = in_series * volts[left] + slope * (part / SOC_CELLS - half * leak_a)
-            else:
-                middle_v, slope = _string(volts, group_soc[pack], group_table, -half * leak_a)
             constant_v, total_ohm = middle_v + polarised_v, path_ohm + slope * half
             current, most = _current_for(wanted_w, constant_v, total_ohm)
             ends = soc + 2.0 * half * (current - leak_a)
-            if groups == 0:
-                if min(max(int(ends * SOC_CELLS), 0), SOC_CELLS - 1) != left:
-                    constant_v, slope = _bent_path(volts, in_series, soc, ends, current)
+            if carried:
+                if dt > _SHORT_S:
+                    constant_v, slope = _bent_string(volts, group_soc[pack], group_table, per_ampere * current, current)
                     constant_v, total_ohm = constant_v + polarised_v, path_ohm + slope
                     current, most = _current_for(wanted_w, constant_v, total_ohm)
-            elif dt > 5.0:
-                middle_v, slope = _string(volts, group_soc[pack], group_table, half * (current - leak_a))
-                middle_v -= slope * half * current
-                constant_v, total_ohm = middle_v + polarised_v, path_ohm + slope * half
+            elif min(max(int(ends * SOC_CELLS), 0), SOC_CELLS - 1) != left:
+                constant_v, slope = _bent_path(volts, in_series, soc, ends, current)
+                constant_v, total_ohm = constant_v + polarised_v, path_ohm + slope
                 current, most = _current_for(wanted_w, constant_v, total_ohm)
             if most:
                 limited |= MOST_POWER
 
-            # What the pack cannot take or give: cells at their voltage limits, and the two ends of the charge.
-            group_v = constant_v / in_series
+            # What the pack cannot take or give: groups at their voltage limits, and the two ends of the charge.
             if current < 0.0:
-                if group_v - model[M_LOWEST_V] < _NEAR_LOW_V - current * total_ohm / in_series:
+                if not carried:
+                    least_soc = 1.0 - (1.0 - soc) / model[M_LEAST_CAPACITY]
+                worst_v = _open_circuit(volts, least_soc + half * current / model[M_LEAST_CAPACITY])
+                worst_v += model[M_MOST_RESISTANCE] * (min(polarised_v, 0.0) + path_ohm * current) / in_series
+                if worst_v < model[M_LOWEST_V] + _NEAR_V:
                     least_a = _limit_current(
-                        model[M_LOWEST_V], volts, soc, half, in_series, polarised_v, path_ohm,
-                        model[M_WEAK_CAPACITY], model[M_WEAK_RESISTANCE], -1.0,
+                        model[M_LOWEST_V], volts, soc, group_soc[pack], group_table, half, in_series, polarised_v,
+                        path_ohm, -1.0,
                     )  # fmt: skip
                     if current < least_a:
-                        current = min(least_a, 0.0)
+                        current = least_a
                         limited |= LOW_VOLTAGE
                 lowest = 0.0
                 if used == _V2G:
@@ -398,16 +410,18 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                     current = -room_a
                     limited |= EMPTY if lowest <= 0.0 else STOPPED
             elif current > 0.0:
-                if model[M_HIGHEST_V] - group_v < _NEAR_HIGH_V + current * total_ohm / in_series:
-                    for which in range(2):
-                        most_a = _limit_current(
-                            model[M_HIGHEST_V], volts, soc, half, in_series, polarised_v, path_ohm,
-                            model[M_WEAK_CAPACITY if which == 0 else M_STRONG_CAPACITY],
-                            model[M_WEAK_RESISTANCE if which == 0 else M_STRONG_RESISTANCE], 1.0,
-                        )  # fmt: skip
-                        if current > most_a:
-                            current = max(most_a, 0.0)
-                            limited |= HIGH_VOLTAGE
+                if not carried:
+                    most_soc = 1.0 - (1.0 - soc) / model[M_MOST_CAPACITY]
+                worst_v = _open_circuit(volts, most_soc + half * current / model[M_LEAST_CAPACITY])
+                worst_v += model[M_MOST_RESISTANCE] * (max(polarised_v, 0.0) + path_ohm * current) / in_series
+                if worst_v > model[M_HIGHEST_V] - _NEAR_V:
+                    most_a = _limit_current(
+                        model[M_HIGHEST_V], volts, soc, group_soc[pack], group_table, half, in_series, polarised_v,
+                        path_ohm, 1.0,
+                    )  # fmt: skip
+                    if current > most_a:
+                        current = most_a
+                        limited |= HIGH_VOLTAGE
                 highest = 1.0
                 if used >= _V2G:
                     highest = min(ceiling_row[0 if held_ceiling else sample], 1.0)
@@ -415,22 +429,31 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 if current > room_a:
                     current = room_a
                     limited |= FULL if highest >= 1.0 else STOPPED
-            if limited & ~BMS_LIMIT and groups == 0 and current != 0.0:
-                # A smaller current takes another path; its voltage follows, and the power from both.
-                constant_v, slope = _bent_path(volts, in_series, soc, soc + 2.0 * half * (current - leak_a), current)
-                constant_v, total_ohm = constant_v + polarised_v, path_ohm + slope
-            voltage_v = constant_v + total_ohm * current
-            power_w = wanted_w if limited & ~BMS_LIMIT == 0 else voltage_v * current
-            rest_v = voltage_v - polarised_v - path_ohm * current
 
-            # Charge, filtered currents, and the loss that is exactly work less change of what is stored.
+            # The path of the current that flows, exactly: voltage at rest, and what leaks away behind the terminals.
             soc_before = soc
-            soc = min(max(soc + per_ampere * current - leak_soc, 0.0), 1.0)
-            if groups:
-                _move_groups(
-                    group_soc[pack], group_table, per_ampere * current, leak_soc,
+            if carried:
+                rest_v, leaked_v, soc = _pass_groups(
+                    volts, group_soc[pack], group_table, per_ampere * current, leak_soc,
                     model[M_BALANCING_A] * per_ampere if used != _DRIVING else 0.0,
                 )  # fmt: skip
+                leaked_j = leaked_v * capacity_ah * 3600.0
+                drained = (soc_before - soc) * capacity_ah + current * hours
+                voltage_v = rest_v + polarised_v + path_ohm * current
+                power_w = voltage_v * current
+            else:
+                if limited & ~BMS_LIMIT and current != 0.0:
+                    ends = soc + 2.0 * half * (current - leak_a)
+                    constant_v, slope = _bent_path(volts, in_series, soc, ends, current)
+                    constant_v, total_ohm = constant_v + polarised_v, path_ohm + slope
+                voltage_v = constant_v + total_ohm * current
+                power_w = wanted_w if limited & ~BMS_LIMIT == 0 else voltage_v * current
+                rest_v = voltage_v - polarised_v - path_ohm * current
+                leaked_j = rest_v * leak_a * dt
+                drained = leak_a * hours
+                soc = min(max(soc + per_ampere * current - leak_soc, 0.0), 1.0)
+
+            # Filtered currents, and the loss that is exactly work less change of what is stored.
             fast_off, slow_off = fast_a - current, slow_a - current
             square = current * current * dt
             fast_loss = square + 2.0 * current * fast_off * fast_mean * dt + fast_off * fast_off * fast_square
@@ -441,7 +464,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 - 0.5 * fast_s * fast_a * fast_a * (fast_ohm - before_fast_ohm)
                 + slow_ohm * slow_loss
                 - 0.5 * slow_s * slow_a * slow_a * (slow_ohm - before_slow_ohm)
-                + rest_v * leak_a * dt
+                + leaked_j
             )
             fast_a = current + fast_off * fast_stays
             slow_a = current + slow_off * slow_stays
@@ -478,6 +501,7 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
             rise_casing = right_casing * per_casing
             rise_plates = (right_plates + 0.5 * to_casing * rise_casing) * per_plates
             rise_cells = (right_cells + 0.5 * to_plates * rise_plates) * per_cells
+            before_c = cells_c
             cells_mid_c = cells_c + 0.5 * rise_cells
             cells_c += rise_cells
             plates_c += rise_plates
@@ -505,9 +529,12 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 if law_table[law, L_RESISTANCE_CALENDAR] > 0.0:
                     wear_y[pack, law, 2] += _between(calendar, law, 1, left, part, colder, warmer) * dt
 
-            # Turning points of the state of charge, and what happens on the leg between them.
-            moved = soc - soc_before
-            if moved * direction < 0.0:
+            # Turning points of the state of charge, and what happens on the leg between them. A pause belongs to the
+            # leg before it, once that goes on or has ended: an open leg does not slow down, and a leak turns nothing.
+            active = abs(current) > _ACTIVE_A
+            if active and current * direction < 0.0:
+                now[G_SECONDS] += pause_s
+                pause_s = 0.0
                 _copy_leg(now, points[waiting - 1])
                 waiting, written, given_up = turn(points, waiting, soc_before, closed)
                 row[OVERFLOWS] += given_up
@@ -515,12 +542,14 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                     row[EFC] += closed[cycle, C_CYCLES] * closed[cycle, C_DEPTH]
                     _wear_of_cycle(closed[cycle], cells_c, model, law_numbers, law_table,
                                    wear_y[pack], wear[pack], uses[pack])  # fmt: skip
-            if moved != 0.0:
-                direction = moved
             moved_ah = current * hours
-            now[G_SECONDS] += dt
-            if abs(current) > _ACTIVE_A:
+            if active:
+                direction = current
+                now[G_SECONDS] += pause_s + dt
                 now[G_ACTIVE_S] += dt
+                pause_s = 0.0
+            else:
+                pause_s += dt
             uses[pack, used, U_SECONDS] += dt
             if current > 0.0:
                 now[G_AH] += moved_ah
@@ -544,7 +573,6 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 uses[pack, used, U_DISCHARGED_WH] -= power_w * hours
                 row[DISCHARGED_AH] -= moved_ah
                 row[DISCHARGED_WH] -= power_w * hours
-            drained = leak_a * hours
             if current == 0.0:
                 now[G_DISCHARGED_AH] += drained  # self-discharge is nobody's use
             row[LEAK_AH] += drained
@@ -581,14 +609,15 @@ def advance_packs(  # noqa: C901, PLR0912, PLR0915  # one loop, so that the stat
                 row[FAST_A], row[SLOW_A], row[FAN], row[HEATER], row[TIME_S] = fast_a, slow_a, fan, heater, time_s
                 row[FAST_OHM], row[SLOW_OHM] = fast_ohm, slow_ohm
                 row[LOWEST_GROUP_V], row[HIGHEST_GROUP_V] = _extremes(
-                    model, volts, soc, (voltage_v - rest_v) / in_series, group_soc[pack], group_table
+                    volts, soc, (voltage_v - rest_v) / in_series, group_soc[pack], group_table
                 )
                 at = (sample + 1) // every - 1
                 for column in range(recorded):
                     out[pack, column, at] = row[record[column]]
         row[SOC], row[FAST_A], row[SLOW_A], row[HYSTERESIS] = soc, fast_a, slow_a, hysteresis
+        row[PAUSE_S] = pause_s
         row[FAST_OHM], row[SLOW_OHM] = fast_ohm, slow_ohm
-        row[CELLS_C], row[PLATES_C], row[CASING_C] = cells_c, plates_c, casing_c
+        row[CELLS_C], row[PLATES_C], row[CASING_C], row[CELLS_BEFORE_C] = cells_c, plates_c, casing_c, before_c
         row[FAN], row[HEATER], row[DIRECTION], row[DEPTH_OF_STACK], row[TIME_S] = (
             fan,
             heater,
@@ -621,15 +650,14 @@ def age_pack(
     uses: Array,
 ) -> None:
     """Let the first law's loss shift the half-cell curves of one pack; book what the curve no longer holds."""
-    lost, grown, anode_loss = _settled_loss(model, law_numbers, law_table, row, wear_y, points, now, uses)
-    lost = min(max(lost, row[CAPACITY_LOSS]), 0.95)
+    lost, grown, anode_loss_of = _settled_loss(model, law_numbers, law_table, row, wear_y, points, now, uses)
+    lost = min(max(lost + row[LOSS_AT_START], row[CAPACITY_LOSS]), 0.95)
     before_wh = _stored_wh(volts, row[SOC], row[CAPACITY_AH], model[M_GROUPS])
     before_ah = row[CAPACITY_AH]
-    inventory = inventory_loss_for(anode, cathode, geometry, lost, anode_loss, 0.0)
-    ratio = fill_curve(anode, cathode, geometry, inventory, anode_loss, 0.0, volts)
+    ratio = fill_aged_curve(anode, cathode, geometry, lost, model[M_LITHIUM_SHARE], anode_loss_of, volts)
     row[CAPACITY_AH] = model[M_NEW_CAPACITY_AH] * ratio
     row[CAPACITY_LOSS] = lost
-    row[RESISTANCE_GROWTH] = max(grown, row[RESISTANCE_GROWTH])
+    row[RESISTANCE_GROWTH] = max((1.0 + grown) / (1.0 + row[GROWTH_AT_START]) - 1.0, row[RESISTANCE_GROWTH])
     row[AGING_WH] += before_wh - _stored_wh(volts, row[SOC], row[CAPACITY_AH], model[M_GROUPS])
     row[AGING_AH] += row[SOC] * (before_ah - row[CAPACITY_AH])
 
@@ -687,7 +715,7 @@ def wear_trajectory(
     now = np.zeros(LEG_COLUMNS)
     stack[0, 0] = soc[0]
     waiting = 1
-    direction = 0.0
+    direction, pause_s = 0.0, 0.0
     for node in range(1, time_s.shape[0]):
         dt = time_s[node] - time_s[node - 1]
         for point in range(points):
@@ -700,24 +728,27 @@ def wear_trajectory(
                     temperature_c[node - 1] + share * (temperature_c[node] - temperature_c[node - 1]),
                 ) * (dt / points)
         moved = soc[node] - soc[node - 1]
-        now[G_SECONDS] += dt
         if moved * direction < 0.0:
-            now[G_SECONDS] -= dt
+            now[G_SECONDS] += pause_s
+            pause_s = 0.0
             _copy_leg(now, stack[waiting - 1])
-            now[G_SECONDS] = dt
             waiting, written, _ = turn(stack, waiting, soc[node - 1], closed)
             for cycle in range(written):
                 _wear_of_cycle(closed[cycle], 25.0, model, law_numbers, law_table, wear_y, wear, nobody)
-        if moved != 0.0:
-            direction = moved
-            ah = abs(moved) * capacity_ah
-            now[G_ACTIVE_S] += dt
-            now[G_AH] += ah
-            now[G_AH_C] += ah * 0.5 * (temperature_c[node] + temperature_c[node - 1])
-            if moved > 0.0:
-                now[G_CHARGED_AH] += ah
-            else:
-                now[G_DISCHARGED_AH + _DRIVING] += ah
+        if moved == 0.0:
+            pause_s += dt
+            continue
+        direction = moved
+        ah = abs(moved) * capacity_ah
+        now[G_SECONDS] += pause_s + dt
+        pause_s = 0.0
+        now[G_ACTIVE_S] += dt
+        now[G_AH] += ah
+        now[G_AH_C] += ah * 0.5 * (temperature_c[node] + temperature_c[node - 1])
+        if moved > 0.0:
+            now[G_CHARGED_AH] += ah
+        else:
+            now[G_DISCHARGED_AH + _DRIVING] += ah
     _copy_leg(now, stack[waiting - 1])
     waiting, written, _ = turn(stack, waiting, soc[-1], closed)
     written = remainder(stack, waiting, closed, written)
@@ -769,7 +800,7 @@ def _bent_path(volts: Array, in_series: float, begin: float, end: float, current
     The constant plus the ohm times the current is that mean, and close to it the mean of a slightly other current.
     """
     low, high = min(begin, end), max(begin, end)
-    if high - low < 1e-12 or current == 0.0:
+    if high - low < 1e-12:
         return in_series * _open_circuit(volts, 0.5 * (begin + end)), 0.0
     area = 0.0
     at, at_v = low, _open_circuit(volts, low)
@@ -780,6 +811,8 @@ def _bent_path(volts: Array, in_series: float, begin: float, end: float, current
         area += 0.5 * (at_v + to_v) * (to - at)
         at, at_v = to, to_v
     mean = area / (high - low)
+    if current == 0.0:
+        return in_series * mean, 0.0
     per_ampere = (_open_circuit(volts, end) - mean) / current
     return in_series * (mean - per_ampere * current), in_series * per_ampere
 
@@ -793,75 +826,117 @@ def _open_circuit(volts: Array, soc: float) -> float:
 
 
 @compiled
+def _own_soc(group: int, soc: float, group_soc: Array, group_table: Array) -> float:
+    """Charge of a group: carried, or from the mean with all groups balanced when full."""
+    if group_soc.shape[0]:
+        return float(group_soc[group])
+    return float(1.0 - (1.0 - soc) / group_table[group, 0])
+
+
+@compiled
 def _limit_current(
     limit_v: float,
     volts: Array,
     soc: float,
+    group_soc: Array,
+    group_table: Array,
     half: float,
     in_series: float,
     polarised_v: float,
     path_ohm: float,
-    capacity: float,
-    resistance: float,
     toward: float,
 ) -> float:
-    """The current at which one group reaches its voltage limit, with the groups balanced when full."""
-    own = 1.0 - (1.0 - soc) / capacity
-    place = own * SOC_CELLS
-    left = min(max(int(place), 0), SOC_CELLS - 1)
-    slope = SOC_CELLS * (volts[left + 1] - volts[left])
-    rest_v = volts[left] + slope * (own - left / SOC_CELLS) + resistance * polarised_v / in_series
-    ohm = resistance * path_ohm / in_series + slope * half / capacity
-    current = float((limit_v - rest_v) / ohm)
-    # A group already beyond its limit lets nothing through in this direction, and is no reason to turn it round.
-    return max(current, 0.0) if toward > 0.0 else min(current, 0.0)
+    """The current at which the first group reaches its voltage limit; 0 where one is beyond it already.
+
+    `toward` is 1 for the upper limit in a charge and -1 for the lower one in a discharge.
+    """
+    tightest = toward * 1e9
+    for group in range(group_table.shape[0]):
+        own = _own_soc(group, soc, group_soc, group_table)
+        left = min(max(int(own * SOC_CELLS), 0), SOC_CELLS - 1)
+        slope = SOC_CELLS * (volts[left + 1] - volts[left])
+        rest_v = volts[left] + slope * (own - left / SOC_CELLS) + group_table[group, 1] * polarised_v / in_series
+        ohm = group_table[group, 1] * path_ohm / in_series + slope * half / group_table[group, 0]
+        current = (limit_v - rest_v) / ohm
+        tightest = min(tightest, max(current, 0.0)) if toward > 0.0 else max(tightest, min(current, 0.0))
+    return tightest
 
 
 @compiled
-def _string(volts: Array, group_soc: Array, group_table: Array, shift: float) -> tuple[float, float]:
-    """Open-circuit voltage of all groups in series, their charge moved by `shift`, and its slope over that shift."""
-    total, slope = 0.0, 0.0
+def _string(volts: Array, group_soc: Array, group_table: Array) -> tuple[float, float, float, float]:
+    """Open-circuit voltage of all carried groups in series, its slope over the charge, least and most charge."""
+    total, slope, least, most = 0.0, 0.0, 1e9, -1e9
     for group in range(group_soc.shape[0]):
-        per = 1.0 / group_table[group, 0]
-        place = (group_soc[group] + shift * per) * SOC_CELLS
+        own = group_soc[group]
+        place = own * SOC_CELLS
         left = min(max(int(place), 0), SOC_CELLS - 1)
         rise = volts[left + 1] - volts[left]
         total += volts[left] + (place - left) * rise
-        slope += rise * per
-    return total, slope * SOC_CELLS
+        slope += rise * group_table[group, 3]
+        least, most = min(least, own), max(most, own)
+    return total, slope * SOC_CELLS, least, most
 
 
 @compiled
-def _move_groups(group_soc: Array, group_table: Array, moved: float, drained: float, shunted: float) -> None:
-    """Move the charge of every group by the string's current, its own leak, and its shunt while above the lowest."""
-    lowest = group_soc[0]
+def _bent_string(
+    volts: Array, group_soc: Array, group_table: Array, moved: float, current: float
+) -> tuple[float, float]:
+    """`_bent_path` of all carried groups in series, with the mean group's charge moved by `moved`."""
+    constant_v, ohm = 0.0, 0.0
+    for group in range(group_soc.shape[0]):
+        begin = group_soc[group]
+        one_v, one_ohm = _bent_path(volts, 1.0, begin, begin + moved / group_table[group, 0], current)
+        constant_v += one_v
+        ohm += one_ohm
+    return constant_v, ohm
+
+
+@compiled
+def _pass_groups(
+    volts: Array, group_soc: Array, group_table: Array, moved: float, leaked: float, shunted: float
+) -> tuple[float, float, float]:
+    """Move the charge of every group by the string's current, its own leak and its shunt.
+
+    A shunt takes from groups that would be full before others. Returns the string's mean voltage at rest over the step,
+    what leaks and shunts took (volts of the group times its share of the mean capacity), and the mean charge after.
+    """
+    emptiest = -1e9
     if shunted > 0.0:
         for group in range(group_soc.shape[0]):
-            lowest = min(lowest, group_soc[group])
+            emptiest = max(emptiest, (1.0 - group_soc[group]) * group_table[group, 0])
+    rest_v, lost_v, total = 0.0, 0.0, 0.0
     for group in range(group_soc.shape[0]):
-        change = moved - drained * group_table[group, 2]
-        if shunted > 0.0 and group_soc[group] > lowest + 0.002:
-            change -= shunted
-        group_soc[group] += change / group_table[group, 0]
+        capacity, begin = group_table[group, 0], group_soc[group]
+        taken = leaked * group_table[group, 2]
+        if shunted > 0.0 and (1.0 - begin) * capacity < emptiest - _BALANCED:
+            taken += shunted
+        if begin * capacity <= taken:
+            taken = 0.0
+        end = begin + (moved - taken) * group_table[group, 3]
+        from_place, to_place = begin * SOC_CELLS, end * SOC_CELLS
+        left = min(max(int(from_place), 0), SOC_CELLS - 1)
+        if left == min(max(int(to_place), 0), SOC_CELLS - 1):
+            mean_v = volts[left] + (0.5 * (from_place + to_place) - left) * (volts[left + 1] - volts[left])
+        else:
+            mean_v, _ = _bent_path(volts, 1.0, begin, end, 0.0)
+        rest_v += mean_v
+        lost_v += mean_v * taken
+        group_soc[group] = end
+        total += capacity * end
+    return rest_v, lost_v, total / group_soc.shape[0]
 
 
 @compiled
 def _extremes(
-    model: Array, volts: Array, soc: float, polarisation_v: float, group_soc: Array, group_table: Array
+    volts: Array, soc: float, polarisation_v: float, group_soc: Array, group_table: Array
 ) -> tuple[float, float]:
-    """Lowest and highest group voltage: of all groups where they are carried, else of mean, weakest and strongest."""
-    if group_soc.shape[0]:
-        lowest, highest = 1e9, -1e9
-        for group in range(group_soc.shape[0]):
-            own = _open_circuit(volts, group_soc[group]) + group_table[group, 1] * polarisation_v
-            lowest, highest = min(lowest, own), max(highest, own)
-        return lowest, highest
-    mean = _open_circuit(volts, soc) + polarisation_v
-    weak = _open_circuit(volts, 1.0 - (1.0 - soc) / model[M_WEAK_CAPACITY]) + model[M_WEAK_RESISTANCE] * polarisation_v
-    strong = (
-        _open_circuit(volts, 1.0 - (1.0 - soc) / model[M_STRONG_CAPACITY]) + model[M_STRONG_RESISTANCE] * polarisation_v
-    )
-    return min(mean, weak, strong), max(mean, weak, strong)
+    """Lowest and highest voltage of a group."""
+    lowest, highest = 1e9, -1e9
+    for group in range(group_table.shape[0]):
+        own = _open_circuit(volts, _own_soc(group, soc, group_soc, group_table))
+        own += group_table[group, 1] * polarisation_v
+        lowest, highest = min(lowest, own), max(highest, own)
+    return lowest, highest
 
 
 @compiled

@@ -49,10 +49,10 @@ USES: Final = 5
     M_CYCLE_SCALE,
     M_COLD_CHARGING,
     M_FLOWING_C_RATE,
-    M_WEAK_CAPACITY,
-    M_WEAK_RESISTANCE,
-    M_STRONG_CAPACITY,
-    M_STRONG_RESISTANCE,
+    M_LITHIUM_SHARE,
+    M_LEAST_CAPACITY,
+    M_MOST_CAPACITY,
+    M_MOST_RESISTANCE,
     M_BALANCING_A,
     MODEL_COLUMNS,
 ) = range(38)
@@ -124,8 +124,12 @@ K_ARRHENIUS, K_CHARGE, K_DISCHARGE, TEMPERATURE_COLUMNS = range(4)
     HIGHEST_GROUP_V,
     HOTTEST_C,
     COLDEST_C,
+    CELLS_BEFORE_C,
+    GROWTH_AT_START,
+    LOSS_AT_START,
+    PAUSE_S,
     STATE_COLUMNS,
-) = range(46)
+) = range(50)
 
 # Columns of a leg of the state of charge between two turning points; the stack holds its begin before them.
 (

@@ -60,14 +60,9 @@ class Groups:
         )
 
     @property
-    def weakest(self) -> int:
-        """The group with the least capacity for its resistance: it ends a discharge, and peaks in a charge."""
-        return int(np.argmin(self.capacity / self.resistance))
-
-    @property
-    def strongest(self) -> int:
-        """The group with the most capacity for its resistance."""
-        return int(np.argmax(self.capacity / self.resistance))
+    def table(self) -> Array:
+        """All of it as the kernel takes it: (groups, 4), the last column one over the capacity."""
+        return np.column_stack((self.capacity, self.resistance, self.leak, 1.0 / self.capacity))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +139,11 @@ def _scalars(parameters: PackParameters, groups: Groups) -> Array:
     made[layout.M_CALENDAR_SCALE] = aging.calendar_scale
     made[layout.M_CYCLE_SCALE] = aging.cycle_scale
     made[layout.M_FLOWING_C_RATE] = float(aging.c_rate == "flowing")
+    made[layout.M_LITHIUM_SHARE] = aging.lithium_share
     made[layout.M_COLD_CHARGING] = float(aging.cold_charging)
-    made[layout.M_WEAK_CAPACITY] = groups.capacity[groups.weakest]
-    made[layout.M_WEAK_RESISTANCE] = groups.resistance[groups.weakest]
-    made[layout.M_STRONG_CAPACITY] = groups.capacity[groups.strongest]
-    made[layout.M_STRONG_RESISTANCE] = groups.resistance[groups.strongest]
+    made[layout.M_LEAST_CAPACITY] = groups.capacity.min()
+    made[layout.M_MOST_CAPACITY] = groups.capacity.max()
+    made[layout.M_MOST_RESISTANCE] = groups.resistance.max()
     made[layout.M_BALANCING_A] = parameters.spread.balancing_a
     return made
 

@@ -124,13 +124,14 @@ class PackTwin:
         parameters: PackParameters | None = None,
         seed: int = 0,
         every_group: bool = False,
+        obey_limits: bool = False,
     ) -> None:
-        """`soc` and `soh` as fractions; `seed` draws how the groups differ.
+        """`soc` and `soh` as fractions; `seed` draws how the groups differ, `every_group` carries each of them.
 
-        Raises ConfigError for values out of range.
+        With `obey_limits` the battery management's power limits act, as they do in a `Drive`; without, who asks for
+        power minds them, as a charger does, and only the cells' own limits act. Raises ConfigError for values out of
+        range.
         """
-        if not -60.0 <= ambient_c <= 80.0:
-            raise ConfigError(f"ambient temperature must be from -60 to 80 °C, not {ambient_c:g}")
         self._model = model = PackModel.build(parameters or shipped_pack(DEFAULT_PACK), seed=seed)
         self._state = state = PackState.new(
             model,
@@ -141,14 +142,15 @@ class PackTwin:
         )
         self._row = state.rows[0]
         self._asked = np.zeros((1, 1))
-        self._ambient = np.full((1, 1), float(ambient_c))
+        self._ambient = np.empty((1, 1))
+        self.ambient_c = ambient_c
         self._speed = np.zeros((1, 1))
         self._use = np.zeros((1, 1), dtype=np.uint8)
         self._dt_s = 0.0
         one, nothing = np.ones((1, 1)), np.zeros((1, 1))
         self._arguments = (
             kernel_arguments(model, state),
-            (self._asked, self._ambient, self._speed, self._use, one, nothing, False),
+            (self._asked, self._ambient, self._speed, self._use, one, nothing, obey_limits),
             (np.empty(0, dtype=np.int64), 1, np.empty((1, 0, 0))),
         )
 
@@ -195,6 +197,8 @@ class PackTwin:
 
     @ambient_c.setter
     def ambient_c(self, ambient_c: float) -> None:
+        if not -60.0 <= ambient_c <= 80.0:
+            raise ConfigError(f"ambient temperature must be from -60 to 80 °C, not {ambient_c:g}")
         self._ambient[0, 0] = ambient_c
 
     @property
@@ -204,6 +208,8 @@ class PackTwin:
 
     @speed_km_h.setter
     def speed_km_h(self, speed_km_h: float) -> None:
+        if not 0.0 <= speed_km_h <= 400.0:
+            raise ConfigError(f"road speed must be from 0 to 400 km/h, not {speed_km_h:g}")
         self._speed[0, 0] = speed_km_h
 
     @property
@@ -262,7 +268,7 @@ class PackTwin:
 
     @property
     def limited(self) -> int:
-        """Why the last step moved less than was asked: bits of `twins.pack.layout` (FULL, …), 0 if it did not."""
+        """Why the last step moved less than was asked: bits of `twins.pack.layout`, 0 if it did not."""
         return int(self._row.item(layout.LIMITED))
 
     def open_circuit_v(self) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -49,7 +50,7 @@ class CellParameters(Part):
     """
 
     open_circuit_v: tuple[Point, ...] = Field(min_length=5, description="(SOC in %, V) of a new group at rest")
-    anode_empty: float = Field(default=0.0085, ge=0.0, le=0.1, description="graphite stoichiometry at 0 % when new")
+    anode_empty: float = Field(default=0.035, ge=0.0, le=0.1, description="graphite stoichiometry at 0 % when new")
     anode_full: float = Field(default=0.78, ge=0.5, le=1.0, description="graphite stoichiometry at 100 % when new")
     cathode_empty: float = Field(default=0.92, ge=0.6, le=1.0, description="cathode stoichiometry at 0 % when new")
     cathode_full: float = Field(default=0.36, ge=0.1, le=0.6, description="cathode stoichiometry at 100 % when new")
@@ -103,6 +104,8 @@ class ResistanceParameters(Part):
     @model_validator(mode="after")
     def _lists_belong_together(self) -> Self:
         _rising(self.soc_percent, "soc_percent")
+        if not (self.soc_percent[0] >= 0.0 and self.soc_percent[-1] <= 100.0):
+            raise ValueError("soc_percent lies between 0 and 100 %")
         for name in ("series_ohm", "fast_ohm", "slow_ohm"):
             values: tuple[float, ...] = getattr(self, name)
             if len(values) != len(self.soc_percent):
@@ -167,6 +170,11 @@ class AgingParameters(Part):
     law: str = Field(default="b1", description="a name from twins.pack.laws")
     calendar_scale: float = Field(default=1.0, ge=0, le=10, description="multiplies the calendar loss")
     cycle_scale: float = Field(default=1.0, ge=0, le=10, description="multiplies the cycle loss")
+    lithium_share: Ratio = Field(
+        default=0.15,
+        description="of a loss: shifts the half cells against each other, the rest shrinks both alike (estimate: rest "
+        "voltages of cars at 83 to 98 % lie on one curve, which lost lithium alone would not give)",
+    )
     c_rate: Literal["elapsed", "flowing"] = Field(
         default="elapsed",
         description="of a cycle's leg: depth over the time between its turning points, or over its time of current",
@@ -202,18 +210,22 @@ class PackParameters(Part):
     capacity_ah: float = Field(gt=1, le=1000, description="of the new pack, BMS count")
     new_full_energy_wh: float = Field(gt=100, le=1e6, description="frame 0x59E of the new pack")
     cell: CellParameters
-    resistance: ResistanceParameters = ResistanceParameters()
+    resistance: ResistanceParameters
     spread: SpreadParameters = SpreadParameters()
-    thermal: ThermalParameters = ThermalParameters()
+    thermal: ThermalParameters
     aging: AgingParameters = AgingParameters()
     limits: LimitParameters = LimitParameters()
-    sensor_offsets_c: tuple[float, ...] = Field(
-        default=(0.4, -0.3, 0.2, -0.3), max_length=8, description="of the thermistors against the plates; estimate"
+    sensor_offsets_c: tuple[Annotated[float, Field(ge=-20, le=20)], ...] = Field(
+        default=(0.4, -0.3, 0.2, -0.3),
+        min_length=4,
+        max_length=4,
+        description="of the thermistors against the plates; estimate",
     )
     estimates: dict[str, Estimate] = Field(default={}, description="posterior of what was identified from logs")
     source: str = Field(default="", description="where the values come from, for people to read")
 
 
+@cache
 def shipped_pack(name: str) -> PackParameters:
     """A pack that comes with the twins, by name; raises ConfigError naming those that there are."""
     folder = resources.files("twins.pack") / "packs"

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from drivers.errors import ConfigError
 from twins.pack import kernel, layout
-from twins.pack.cell import fill_curve, inventory_loss_for
-from twins.pack.laws import TERMS
+from twins.pack.cell import fill_aged_curve
+from twins.pack.laws import TERMS, loss
 from twins.pack.layout import LEG_COLUMNS, SOC_CELLS, STACK, USES, WEAR_COLUMNS
 from twins.pack.model import PackModel
 from twins.pack.uses import Use
@@ -32,6 +32,14 @@ from twins.pack.uses import Use
 Array = NDArray[np.float64]
 
 LONGEST_STEP_S: Final = 60.0
+_TEMPERATURES: Final = (
+    layout.CELLS_C,
+    layout.CELLS_BEFORE_C,
+    layout.PLATES_C,
+    layout.CASING_C,
+    layout.HOTTEST_C,
+    layout.COLDEST_C,
+)
 
 RECORDS: Final[Mapping[str, int]] = {
     "soc": layout.SOC,
@@ -82,7 +90,8 @@ class PackState:
         """Packs at rest. `soc` and `soh` are fractions, one for all or one per pack; `every_group` carries all groups.
 
         A state of health below 1 is taken as calendar wear of the same size under each law, because that is most of it;
-        what it was in truth is in no data sheet. Raises ConfigError for values out of range.
+        what it was in truth is in no data sheet. The resistances of the pack file are those of this beginning.
+        Raises ConfigError for values out of range.
         """
         socs = _per_pack("state of charge", soc, packs, 0.0, 1.0)
         temperatures_c = _per_pack("pack temperature in °C", temperature_c, packs, -40.0, 70.0)
@@ -101,7 +110,7 @@ class PackState:
         rows = state.rows
         rows[:, layout.SOC] = socs
         rows[:, layout.NEXT_AGING_S] = 86_400.0
-        for column in (layout.CELLS_C, layout.PLATES_C, layout.CASING_C, layout.HOTTEST_C, layout.COLDEST_C):
+        for column in _TEMPERATURES:
             rows[:, column] = temperatures_c
         rows[:, layout.DEPTH_OF_STACK] = 1.0
         state.stack[:, 0, 0] = socs
@@ -109,20 +118,24 @@ class PackState:
         curves: dict[float, tuple[float, Array]] = {}
         for health in np.unique(healths):
             lost = 1.0 - float(health)
-            inventory = (
-                inventory_loss_for(halves.anode_v, halves.cathode_v, halves.geometry, lost, 0.0, 0.0) if lost else 0.0
-            )
             curve = np.empty(SOC_CELLS + 1)
-            ratio = fill_curve(halves.anode_v, halves.cathode_v, halves.geometry, inventory, 0.0, 0.0, curve)
+            ratio = fill_aged_curve(
+                halves.anode_v, halves.cathode_v, halves.geometry, lost, aging.lithium_share, 0.0, curve
+            )
             curves[float(health)] = (ratio, curve)
         for pack in range(packs):
             lost = 1.0 - float(healths[pack])
             ratio, state.curve_v[pack] = curves[float(healths[pack])]
             rows[pack, layout.CAPACITY_AH] = model.parameters.capacity_ah * ratio
             rows[pack, layout.CAPACITY_LOSS] = lost
-            if lost and aging.calendar_scale > 0.0:
+            if lost and aging.calendar_scale == 0.0:
+                rows[pack, layout.LOSS_AT_START] = lost  # no law accounts for it
+            elif lost:
                 for index, each in enumerate(model.laws):
                     state.wear_y[pack, index, 0] = (lost / aging.calendar_scale) ** (1.0 / each.calendar_exponent)
+                _, rows[pack, layout.GROWTH_AT_START], _, _ = loss(
+                    model.laws[0].number, state.wear_y[pack, 0], aging.calendar_scale, aging.cycle_scale
+                )
         if every_group:
             state.group_soc[:] = 1.0 - (1.0 - socs[:, None]) / model.groups.capacity[None, :]
         rows[:, layout.VOLTAGE_V] = [
@@ -230,9 +243,7 @@ def advance(
 
 def kernel_arguments(model: PackModel, state: PackState) -> tuple[NDArray[np.generic], ...]:
     """Model and state in the order of `kernel.advance_packs`, behind the range of packs and before the drive."""
-    groups, halves = np.empty((0, 3)), model.halves
-    if state.group_soc.shape[1]:
-        groups = np.column_stack((model.groups.capacity, model.groups.resistance, model.groups.leak))
+    groups, halves = model.groups.table, model.halves
     return (
         model.scalars, model.soc_table, model.temperature_table, model.calendar, model.law_numbers, model.law_table,
         halves.anode_v, halves.cathode_v, halves.geometry, groups,

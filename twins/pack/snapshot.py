@@ -135,18 +135,21 @@ def group_voltages_v(model: PackModel, state: PackState, pack: int = 0) -> Array
 
     Groups are balanced when full, so each group's charge follows from the mean; polarisation scales with resistance.
     """
-    row = state.rows[pack]
-    grid = np.linspace(0.0, 1.0, SOC_CELLS + 1)
-    curve = state.curve_v[pack]
-    mean_v = float(np.interp(row[layout.SOC], grid, curve))
-    polarisation_v = row[layout.VOLTAGE_V] / model.parameters.groups_in_series - mean_v
+    row, curve = state.rows[pack], state.curve_v[pack]
     socs = state.group_soc[pack]
     if not socs.size:
         socs = 1.0 - (1.0 - row[layout.SOC]) / model.groups.capacity
-    own = np.interp(socs, grid, curve)
-    below = socs < 0.0
-    own[below] = curve[0] + socs[below] * SOC_CELLS * (curve[1] - curve[0])
+    own = _rest_v(curve, socs)
+    rest_v = own.mean() if state.group_soc.shape[1] else _rest_v(curve, np.array([row[layout.SOC]]))[0]
+    polarisation_v = row[layout.VOLTAGE_V] / model.parameters.groups_in_series - rest_v
     return np.asarray(own + model.groups.resistance * polarisation_v)
+
+
+def _rest_v(curve: Array, soc: Array) -> Array:
+    """One group's open-circuit voltage; a straight line beyond the ends of the curve, as the kernel has it."""
+    place = soc * SOC_CELLS
+    left = np.clip(place.astype(int), 0, SOC_CELLS - 1)
+    return np.asarray(curve[left] + (place - left) * (curve[left + 1] - curve[left]))
 
 
 def series_resistance_ohm(model: PackModel, state: PackState, pack: int = 0) -> float:

@@ -17,7 +17,6 @@ from twins.vehicle.van import Van
 
 _POLYNOMIAL = 0x85  # of the CRC-8, furdog/leaf_can_filter
 _HEARTBEAT = (0x55, 0xAA)
-_MAX_GIDS = 500.0  # three e-NV200 captures
 _ONBOARD_CHARGER_MAX_W = 6600.0  # data sheet of the 6.6 kW on-board charger
 _GEAR_ON_EV_CAN = {1: 0.0, 2: 2.0, 3: 3.0, 4: 4.0, 7: 4.0}
 _GEAR_ON_CAR_CAN = {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 7: 4.0}
@@ -181,7 +180,7 @@ def _capacity(van: Van, sent: int) -> _Values:
         "charge_time": math.nan,
     }
     if sent & 1:
-        return {"mux": 1.0, "max_gids": _MAX_GIDS, **shared}
+        return {"mux": 1.0, "max_gids": float(van.bms.max_gids), **shared}
     return {"mux": 0.0, "gids": van.bms.gids, **shared}
 
 
@@ -192,7 +191,8 @@ def _temperature(van: Van, sent: int) -> _Values:
         ("temperature_average", sum(sensors) / len(sensors)),
         ("temperature_min", min(sensors)),
     )[sent % 3]
-    return {"mux": sent % 3 + 1, name: value}
+    fitted = float(van.pack.parameters.thermal.heater_w > 0.0)
+    return {"mux": sent % 3 + 1, name: value, "heater_present": fitted}
 
 
 def _onboard_charger(van: Van, sent: int) -> _Values:  # noqa: ARG001

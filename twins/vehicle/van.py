@@ -35,10 +35,11 @@ class Van:
         odometer_km: int = 48_210,
         vin: str = MADE_UP_VIN,
         pack: PackParameters | None = None,
+        every_group: bool = False,
         current_accuracy: Accuracy = CURRENT_ACCURACY,
         fault: Fault | None = None,
     ) -> None:
-        """`pack` is what the battery is made of, the shipped 40 kWh pack where it is left out."""
+        """`pack` is the battery, the shipped 40 kWh one by default; `every_group` carries all its groups one by one."""
         self.name = name
         self.vin = vin
         self.pack: Pack = PackTwin(
@@ -48,6 +49,7 @@ class Van:
             temperature_c=pack_temperature_c,
             parameters=pack,
             seed=rng.getrandbits(32),
+            every_group=every_group,
         )
         self.bms = Bms(self.pack, rng, current_accuracy=current_accuracy, fault=fault)
         self._ambient_sensor = Channel(TEMPERATURE_ACCURACY, rng)
