@@ -1,13 +1,18 @@
-"""`v2gbench nodes`: network files are refused with the place; a network ends with `down` and with its keeper."""
+"""`v2gbench nodes`: network files are refused with the place; a network ends with `down`, a signal, its keeper."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.cli import BAD_INPUT, main
 from bench.commands import nodes
 from drivers.errors import ConfigError
 from ledgers.lightning.errors import NodeFailed
@@ -41,6 +46,12 @@ class TestNetworkFiles:
         )
         assert plan.channels == (ChannelPlan("hub", "bus", 4_000_000, 1_000_000),)
 
+    def test_the_file_of_the_document_is_right(self, tmp_path: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "lightning.md").read_text(encoding="utf-8")
+        (tmp_path / "n.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+        plan = nodes.load_network(tmp_path / "n.yaml")
+        assert [(channel.opener, channel.peer) for channel in plan.channels] == [("hub", "van"), ("hub", "evse")]
+
     def test_without_a_file_there_is_a_hub_with_van_and_evse(self) -> None:
         plan = nodes.load_network(None)
         assert [node.name for node in plan.nodes] == ["hub", "van", "evse"]
@@ -70,6 +81,53 @@ class TestNetworkFiles:
             with pytest.raises(NodeFailed, match="start one with: v2gbench nodes up"):
                 command("yard")
         assert nodes.networks() == []
+
+
+@pytest.fixture
+def refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Callable[..., str]]:
+    """Runs `v2gbench nodes …` in this process where no network runs; gives the sentence that it refuses with."""
+    monkeypatch.setenv("V2GBENCH_CACHE", str(tmp_path / "cache"))
+    terminated = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["v2gbench", "nodes", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        assert (end.value.code, said.out) == (BAD_INPUT, "")
+        assert said.err.startswith("v2gbench: ")
+        assert said.err.count("\n") == 1
+        return said.err
+
+    yield run
+    signal.signal(signal.SIGTERM, terminated)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "remedy"),
+        [
+            (("down",), "start one with: v2gbench nodes up"),
+            (("down", "depot", "--json"), "start one with: v2gbench nodes up"),
+            (("status",), "start one with: v2gbench nodes up"),
+            (("status", "--json"), "start one with: v2gbench nodes up"),
+            (("status", "--watch"), "start one with: v2gbench nodes up"),
+            (("status", "--seconds", "1"), "--seconds goes with --watch"),
+            (("status", "--watch", "--json"), "leave out --watch or --json"),
+            (("up", "--json"), "--json goes with --background"),
+        ],
+    )
+    def test_a_command_that_cannot_be_done_says_what_can(
+        self, refused: Callable[..., str], arguments: tuple[str, ...], remedy: str
+    ) -> None:
+        assert remedy in refused(*arguments)
+
+    def test_a_wrong_network_file_is_named_with_its_line(self, refused: Callable[..., str], tmp_path: Path) -> None:
+        (tmp_path / "n.yaml").write_text(NETWORK.replace("name: bus", "name: Bus"))
+        assert "n.yaml:7:" in refused("up", str(tmp_path / "n.yaml"))
+        assert "none.yaml" in refused("up", str(tmp_path / "none.yaml"), "--background", "--json")
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +194,62 @@ class TestUpAndDown:
         nodes.up(network_file, background=False, seconds=0.5, show=False, say=said.append)
         assert said[0].startswith("hub  127.0.0.1:")
         assert nodes.networks() == []
+
+
+def v2gbench_nodes(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "v2gbench", "nodes", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.nodes
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+class TestCommandLine:
+    def test_programs_that_are_there_are_not_built_again(self, network_file: Path) -> None:
+        done = v2gbench_nodes("build", "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["was_there"] is True
+        assert {"lnd", "btcd"} <= set(found["size_bytes"])
+
+    def test_a_network_is_started_looked_at_and_ended_by_commands(self, network_file: Path) -> None:
+        begun = v2gbench_nodes("up", network_file, "--background", "--json")
+        try:
+            assert begun.returncode == 0, begun.stderr
+            assert [node["state"] for node in json.loads(begun.stdout)["nodes"]] == ["active", "active"]
+            looked = v2gbench_nodes("status", "depot", "--json")
+            (channel,) = json.loads(looked.stdout)["nodes"][1]["channels"]
+            assert (channel["peer"], channel["active"], channel["local_sat"]) == ("hub", True, 1_000_000)
+            assert "<-> hub" in v2gbench_nodes("status", "depot").stdout
+            watched = v2gbench_nodes("status", "depot", "--watch", "--seconds", "0.2")
+            assert (watched.returncode, "bus: block" in watched.stdout) == (0, True), watched.stderr
+        finally:
+            ended = v2gbench_nodes("down", "depot", "--json")
+        assert json.loads(ended.stdout) == {"ended": "depot", "running": []}
+        assert v2gbench_nodes("status", "depot").returncode == BAD_INPUT
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_network_in_the_foreground_ends_in_order_with_a_signal(
+        self, network_file: Path, number: signal.Signals
+    ) -> None:
+        command = [sys.executable, "-m", "v2gbench", "nodes", "up", str(network_file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as up:
+            try:
+                assert up.stdout is not None
+                shown = [up.stdout.readline() for _ in range(3)]
+                found = nodes.status("depot")
+                up.send_signal(number)
+                _, errors = up.communicate(timeout=30)
+            finally:
+                up.kill()
+        assert [line.split()[0] for line in shown] == ["hub", "bus", "network"]
+        assert (up.returncode, "Traceback" in errors) == (0, False), errors
+        assert errors.endswith("the network has ended\n")
+        assert nodes.networks() == []
+        assert all(not Path(f"/proc/{node.pid}").exists() for node in found.nodes)
