@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -38,6 +38,7 @@ nodes_app = typer.Typer(
 app.add_typer(nodes_app, name="nodes")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SettlementChoice = Literal["embedded", "lightning"]
 RunsOption = Annotated[
     Path | None, typer.Option("--runs", help="Folder for run folders; the station file's by default.")
 ]
@@ -108,6 +109,10 @@ def demo(
         float, typer.Option(min=5, max=24 * 60, help="Length of the session in simulated minutes.")
     ] = 60,
     station: Annotated[Path | None, typer.Option(help="Station file; the emulated one by default.")] = None,
+    settlement: Annotated[
+        SettlementChoice | None,
+        typer.Option(help="Who keeps the money: accounts in the run folder, or real Lightning nodes on regtest."),
+    ] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,10 +121,19 @@ def demo(
     from bench.commands.progress import ready_the_pack, session_progress
     from bench.pipeline import run_certified
     from bench.session import demo_plan
+    from bench.settlement import ready_the_nodes
     from bench.station import load_station
+    from drivers.errors import ConfigError
 
-    loaded = load_station(station or asset("stations/emulated.yaml"))
+    shipped = "stations/emulated-lightning.yaml" if settlement == "lightning" else "stations/emulated.yaml"
+    loaded = load_station(station or asset(shipped))
+    if settlement is not None and loaded.settlement.kind != settlement:
+        raise ConfigError(
+            f"{station} says 'settlement: {{kind: {loaded.settlement.kind}}}', which '--settlement {settlement}' "
+            "contradicts; leave out one of the two"
+        )
     ready_the_pack(show=not as_json)
+    ready_the_nodes(loaded)
     with session_progress(f"V2G session of {minutes:g} min at station {loaded.name!r}", show=not as_json) as progress:
         run = run_certified(loaded, demo_plan(60.0 * minutes), runs=runs, progress=progress)
     summary = run.summary()
