@@ -11,10 +11,12 @@ again from the run folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 from bench import witnesses
 from bench.crossing import asset_values, device_entry
@@ -22,6 +24,7 @@ from bench.cycle import DeviceSet
 from bench.desk import SETTLEMENT_SIGNER, Desk
 from bench.safety import LimitRecord
 from bench.session import SessionLog
+from bench.settlement import OpenSettlement
 from bench.station import Station
 from bench.station.address import TwinAddress
 from bench.station.model import AnalyzerTwin, ChargerTwin, VehicleTwin
@@ -33,6 +36,8 @@ from ledgers.certificate import LedgerEvidence, OcmfEvidence, issue_certificate,
 from ledgers.errors import LedgerError
 from ledgers.evidence import write_atomically, write_trust_file
 from ledgers.formats.ocmf import OcmfSession, write_ocmf
+from ledgers.lightning.errors import LightningError
+from ledgers.lightning.receipt import LightningReceipt
 from ledgers.ports import Receipt, SettlementReceipt
 from ledgers.records import (
     Agreement,
@@ -64,7 +69,11 @@ _NEW_CAPACITY_AH = 115.44  # capacity of a new 40 kWh pack, from capacity over S
 _BMS_VOLTAGE_GAIN_PERCENT = 0.2  # of the voltage half of a BMS's power; engineering choice
 _HIGHEST_PACK_VOLTAGE_V = 400.0
 _DELIVERY_SHARE = 0.95  # a delivered order reaches at least this share of its power, ramp excluded
+_PAYMENT_TRIES = 3  # of a step over Lightning; each has the deadlines of its client
 _RAMP_S = 15.0  # what an order may take to come in, before its mean is judged
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,39 +522,90 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
             available_power_w=Decimal(f"{available_w:.3f}"),
             available_s=Decimal(f"{available_s:.3f}"),
         )
-        hold = settlement.hold(quote)
+        hold = _insist(lambda: settlement.hold(quote))
     except LedgerError as error:
         done.settlement = {"status": "none", "reason": str(error)}
         done.fail(str(error))
         return None
+    verifier = _Verifier()
     try:
-        receipt = settlement.release(hold.hold_id, record=signed.to_bytes(), verify=_verify)
+        receipt = _insist(lambda: settlement.release(hold.hold_id, record=signed.to_bytes(), verify=verifier))
     except LedgerError as error:
-        settlement.cancel(hold.hold_id)
-        done.settlement = {
-            "status": "cancelled",
-            "reason": f"the money went back because the record does not verify: {error}",
-        }
+        _take_back(done, settlement, hold.hold_id, error, verified=verifier.passed)
         return None
-    done.settlement = _settled(receipt, settlement.balances())
+    done.settlement = _settled(receipt, settlement)
     return write_atomically(records / "settlement.json", receipt.to_canonical())
 
 
-def _verify(record: bytes) -> None:
-    verify_record(record)
+class _Verifier:
+    """Verifies the record, and remembers whether it held: what fails after that is the payment, not the record."""
+
+    def __init__(self) -> None:
+        self.passed = False
+
+    def __call__(self, record: bytes) -> None:
+        verify_record(record)
+        self.passed = True
 
 
-def _settled(receipt: SettlementReceipt, balances: Mapping[str, int]) -> dict[str, Json]:
+def _insist(step: Callable[[], _T]) -> _T:
+    """Take a step of a settlement, again when a node said no or was away: the same call goes on where it was."""
+    for _ in range(_PAYMENT_TRIES - 1):
+        with suppress(LightningError):
+            return step()
+    return step()
+
+
+def _take_back(
+    done: Certified, settlement: OpenSettlement, hold_id: str, cause: LedgerError, *, verified: bool
+) -> None:
+    """Give held money back after a release that failed, and say what became of it."""
+    try:
+        settlement.cancel(hold_id)
+    except LedgerError as error:  # a part is paid already, or a node is away: it stays as it is, and is told
+        reason = f"the money neither moved in whole nor went back: {cause}; {error}"
+        done.settlement = {"status": "unfinished", "reason": reason}
+        done.fail(reason)
+        return
+    if verified:
+        reason = f"the record verifies, but the money went back because the payment failed: {cause}"
+        done.fail(reason)
+    else:
+        reason = f"the money went back because the record does not verify: {cause}"
+    done.settlement = {"status": "cancelled", "reason": reason}
+
+
+def _settled(receipt: SettlementReceipt, settlement: OpenSettlement) -> dict[str, Json]:
     quote = receipt.quote
+    try:
+        balances = dict(settlement.balances())
+        unread: dict[str, Json] = {}
+    except LedgerError as error:  # the money has moved; a node that is away now only hides what it has
+        balances, unread = {}, {"balances_reason": str(error)}
     return {
         "status": "settled",
         "currency": quote.currency,
         "unit": "micro",
         "lines": [line.to_json() for line in quote.lines],
         "amounts_micro": {line.kind: line.amount_micro for line in quote.lines},
-        "balances_micro": dict(balances),
+        "balances_micro": {**balances},
+        **unread,
         "hold_id": receipt.hold_id,
         "signer": SETTLEMENT_SIGNER,
+        **(_paid_over_lightning(receipt) if isinstance(receipt, LightningReceipt) else {}),
+    }
+
+
+def _paid_over_lightning(receipt: LightningReceipt) -> dict[str, Json]:
+    return {
+        "lightning": {
+            "mode": receipt.mode,
+            "network": receipt.network,
+            "rate": receipt.rate.to_json(),
+            "paid_msat": {due.kind: due.paid_msat for due in receipt.dues},
+            "fees_msat": sum(payment.debt.fee_msat or 0 for payment in receipt.payments),
+            "payments": len(receipt.payments),
+        }
     }
 
 

@@ -6,6 +6,7 @@ sentence on standard error; `--json` prints one JSON object on standard output a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -29,11 +30,19 @@ app = typer.Typer(
 )
 station_app = typer.Typer(help="Station files: check, plan, read, schema.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(station_app, name="station")
+nodes_app = typer.Typer(
+    help="Lightning nodes on a private regtest chain: build, up, down, status.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(nodes_app, name="nodes")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SettlementChoice = Literal["embedded", "lightning"]
 RunsOption = Annotated[
     Path | None, typer.Option("--runs", help="Folder for run folders; the station file's by default.")
 ]
+NetworkName = Annotated[str, typer.Argument(help="Name of the network, as in its file.")]
 EnergiseOption = Annotated[
     bool, typer.Option("--energise", help="Let real power flow through the metal devices of the station.")
 ]
@@ -102,6 +111,10 @@ def demo(
         float, typer.Option(min=5, max=24 * 60, help="Length of the session in simulated minutes.")
     ] = 60,
     station: Annotated[Path | None, typer.Option(help="Station file; the emulated one by default.")] = None,
+    settlement: Annotated[
+        SettlementChoice | None,
+        typer.Option(help="Who keeps the money: accounts in the run folder, or real Lightning nodes on regtest."),
+    ] = None,
     runs: RunsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,10 +123,19 @@ def demo(
     from bench.commands.progress import ready_the_pack, session_progress
     from bench.pipeline import run_certified
     from bench.session import demo_plan
+    from bench.settlement import ready_the_nodes
     from bench.station import load_station
+    from drivers.errors import ConfigError
 
-    loaded = load_station(station or asset("stations/emulated.yaml"))
+    shipped = "stations/emulated-lightning.yaml" if settlement == "lightning" else "stations/emulated.yaml"
+    loaded = load_station(station or asset(shipped))
+    if settlement is not None and loaded.settlement.kind != settlement:
+        raise ConfigError(
+            f"{station} says 'settlement: {{kind: {loaded.settlement.kind}}}', which '--settlement {settlement}' "
+            "contradicts; leave out one of the two"
+        )
     ready_the_pack(show=not as_json)
+    ready_the_nodes(loaded)
     with session_progress(f"V2G session of {minutes:g} min at station {loaded.name!r}", show=not as_json) as progress:
         run = run_certified(loaded, demo_plan(60.0 * minutes), runs=runs, progress=progress)
     summary = run.summary()
@@ -393,6 +415,78 @@ def csms(
     serve(listen, typer.echo, until=until)
 
 
+@nodes_app.command("build")
+def nodes_build(
+    *,
+    again: Annotated[bool, typer.Option("--again", help="Build them even when they are there.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Packages compiled at once; Go decides by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build lnd and btcd from their Go modules, once on a machine: about five minutes on two cores."""
+    from bench.commands.nodes import build
+
+    built = build(show=not as_json, again=again, jobs=jobs)
+    _tell(built.document(), lambda: typer.echo(built.text()), as_json=as_json)
+
+
+@nodes_app.command("up")
+def nodes_up(
+    file: Annotated[Path | None, typer.Argument(help="Network file; by default a hub with a van and an evse.")] = None,
+    *,
+    background: Annotated[bool, typer.Option("--background", help="Come back when it is ready.")] = False,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="End it by itself after so long.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a network and keep it until Ctrl-C or `nodes down`; builds the programs where they are missing."""
+    from bench.commands.nodes import load_network, status, up
+    from drivers.errors import ConfigError
+
+    if as_json and not background:
+        raise ConfigError("--json goes with --background, which comes back when the network is ready; add it")
+    try:
+        up(file, background=background, seconds=seconds, show=not as_json, say=_silent if as_json else typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("the network has ended", err=True)
+        return
+    if as_json:
+        typer.echo(json.dumps(status(load_network(file).name).to_json(), indent=2))
+
+
+@nodes_app.command("down")
+def nodes_down(name: NetworkName = "yard", *, as_json: JsonOption = False) -> None:
+    """End a network that runs, and wait until all of its processes are gone."""
+    from bench.commands.nodes import down, networks
+
+    down(name)
+    left = networks()
+    _tell({"ended": name, "running": left}, lambda: typer.echo(f"network {name!r} has ended"), as_json=as_json)
+
+
+@nodes_app.command("status")
+def nodes_status(
+    name: NetworkName = "yard",
+    *,
+    watching: Annotated[bool, typer.Option("--watch", help="Draw it anew each second; Ctrl-C ends that.")] = False,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="With --watch: stop after so long.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how a running network is: blocks, wallets, channels and what lies on each side, fees, memory."""
+    from bench.commands.nodes import status, watch
+    from drivers.errors import ConfigError
+    from ledgers.lightning.nodes.status import picture
+
+    if seconds is not None and not watching:
+        raise ConfigError("--seconds goes with --watch; add it, or leave it out")
+    if watching and as_json:
+        raise ConfigError("--watch draws for people; leave out --watch or --json")
+    if watching:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(name, seconds=seconds)
+        return
+    found = status(name)
+    _tell(found.to_json(), lambda: typer.echo(picture(found)), as_json=as_json)
+
+
 @app.command()
 def doctor(*, as_json: JsonOption = False) -> None:
     """Say what is installed, what is missing, and how to get it."""
@@ -408,6 +502,10 @@ def _tell(document: Mapping[str, Any], text: Callable[[], None], *, as_json: boo
         typer.echo(json.dumps(document, indent=2))
     else:
         text()
+
+
+def _silent(_line: str) -> None:
+    """Say nothing."""
 
 
 def _complain(sentence: str) -> None:

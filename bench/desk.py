@@ -7,7 +7,6 @@ Emulated parties get keys from the station's seed; as soon as one device is meta
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,21 +17,19 @@ from bench.commands.init import key_names
 from bench.crossing import monitoring_document
 from bench.safety import Snapshot
 from bench.session import GridOrder
+from bench.settlement import Nodes, open_settlement, payment_nodes
 from bench.station import Station
 from drivers.clock import SessionClock
 from drivers.errors import ConfigError
 from ledgers.canonical import Json, to_canonical
 from ledgers.embedded.ledger import EmbeddedLedger
-from ledgers.embedded.settlement import EmbeddedSettlement
 from ledgers.errors import ContractRefused, KeyMaterialError
 from ledgers.evidence import TrustedSigner
 from ledgers.formats.tlog import LogKey, emulated_log_key, stored_log_key
 from ledgers.identity import FileKeys, Identity, SeedKeys
 from ledgers.ports import Member, Receipt
-from ledgers.tariff import load_tariff
 
 SETTLEMENT_SIGNER = "aggregator"  # keeps the accounts: it pays for flexibility
-_OPENING_BALANCE_MICRO = 100_000_000  # 100 EUR for each party of an emulated station
 
 
 class Keyring:
@@ -111,9 +108,14 @@ class Keyring:
 
 
 class Desk:
-    """Ledger and accounts of one run folder; a context manager."""
+    """Ledger and accounts of one run folder; a context manager.
 
-    def __init__(self, station: Station, folder: Path, clock: SessionClock, *, session_id: str) -> None:
+    `nodes` are those of `bench.settlement.payment_nodes`, running already; the desk starts its own without them.
+    """
+
+    def __init__(
+        self, station: Station, folder: Path, clock: SessionClock, *, session_id: str, nodes: Nodes | None = None
+    ) -> None:
         self.keyring = Keyring(station)
         self.origin = f"v2gbench.{station.name}"
         self.session_id = session_id
@@ -122,6 +124,7 @@ class Desk:
         self._station = station
         self._folder = folder
         self._clock = clock
+        self._nodes = nodes
         self._stack = ExitStack()
         self._last_report_s = -1.0
         self._observed = False
@@ -141,17 +144,15 @@ class Desk:
                     fsync=not stepped,
                 )
             )
+            nodes = stack.enter_context(payment_nodes(self._station)) if self._nodes is None else self._nodes
             self.settlement = stack.enter_context(
-                EmbeddedSettlement(
+                open_settlement(
+                    self._station,
                     self._folder / "settlement",
-                    tariff=load_tariff(self._station.tariff_path),
                     identity=self.keyring.party(SETTLEMENT_SIGNER),
-                    wall_utc_s=time.time,
-                    fsync=not stepped,
+                    nodes=nodes,
                 )
             )
-            for account in ("ev_owner", "aggregator", "charging_station"):
-                self.settlement.deposit(account, _OPENING_BALANCE_MICRO, payment_id=f"opening-{account}")
             self._stack = stack.pop_all()
         return self
 

@@ -1,7 +1,7 @@
 """One session from a station file to a certificate and a report: what `demo` runs, and what the keywords do in steps.
 
 The rack closes before certification begins, so that nothing is certified that could still change; the desk (ledger and
-accounts) closes last.
+accounts) closes after it. Where real nodes pay, they are started before anything else is opened, and end last.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench.desk import Desk, Keyring
 from bench.operator import ActDone, Operator
 from bench.rack import Rack
 from bench.session import GridOrder, Progress, SessionLog, SessionPlan, SessionRunner
+from bench.settlement import payment_nodes
 from bench.station import Station
 from drivers.errors import ConfigError, NotOpenError
 from ledgers.canonical import Json
@@ -79,6 +80,7 @@ class CertifiedSession:
         self._operator = operator
         self._energise = energise
         self._progress = progress
+        self._nodes = ExitStack()
         self._rack: Rack | None = None
         self._desk: Desk | None = None
         self._runner: SessionRunner | None = None
@@ -87,17 +89,26 @@ class CertifiedSession:
 
     def __enter__(self) -> Self:
         Keyring(self.station).require_all()
-        rack = Rack.open(
-            self.station, plan=self.plan.name, runs=self._runs, operator=self._operator, energise=self._energise
-        )
         with ExitStack() as stack:
+            nodes_stack = stack.enter_context(ExitStack())
+            nodes = nodes_stack.enter_context(payment_nodes(self.station))
+            rack = Rack.open(
+                self.station, plan=self.plan.name, runs=self._runs, operator=self._operator, energise=self._energise
+            )
             stack.enter_context(rack)
-            desk = Desk(self.station, rack.run_folder, rack.clock, session_id=_session_id(rack, self.plan.name))
+            desk = Desk(
+                self.station,
+                rack.run_folder,
+                rack.clock,
+                session_id=_session_id(rack, self.plan.name),
+                nodes=nodes,
+            )
             stack.enter_context(desk)
             rack.cycle.listeners.append(desk.watch)
             self._runner = SessionRunner(rack, self.plan, progress=self._progress)
             self._rack, self._desk = rack, desk
             self._rack_open = True
+            self._nodes = nodes_stack.pop_all()
             stack.pop_all()
         return self
 
@@ -105,11 +116,12 @@ class CertifiedSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         desk, self._desk = self._desk, None
-        try:
-            self._close_rack(kind, error, trace)
-        finally:
-            if desk is not None:
-                desk.__exit__(kind, error, trace)
+        with self._nodes:  # ends them last, whatever happens before
+            try:
+                self._close_rack(kind, error, trace)
+            finally:
+                if desk is not None:
+                    desk.__exit__(kind, error, trace)
 
     @property
     def rack(self) -> Rack:

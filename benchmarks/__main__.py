@@ -20,6 +20,7 @@ from benchmarks.figures import Figure, document, load_average, table
 BENCHMARKS = {
     "pack": "a year of the pack twin at 1 s, 96 groups, a fleet, identification, next to other people's battery models",
     "cycle": "a two-hour session with a 1 s cycle over real sockets, next to a bare script with the same traffic",
+    "lightning": "real nodes: how soon a network is ready, how fast it pays and settles, what twenty nodes weigh",
 }
 
 
@@ -48,11 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         modules[name].add_options(part)
     options = parser.parse_args(arguments)
     from drivers.errors import BenchError  # noqa: PLC0415  # help needs nothing of the bench
+    from ledgers.errors import LedgerError  # noqa: PLC0415
 
     before = load_average()
     try:
         figures = modules[options.benchmark].measure(options, _say)
-    except BenchError as error:
+    except (BenchError, LedgerError) as error:
         print(f"{options.benchmark}: not measured: {error}", file=sys.stderr)
         return 1
     result = document(options.benchmark, figures, load_before=before, load_after=load_average())

@@ -43,6 +43,8 @@ from ledgers.formats.entry import Entry
 from ledgers.formats.ocmf import OcmfRecord, verify_ocmf
 from ledgers.formats.tlog import parse_proof, verify_proof
 from ledgers.identity import key_id, signature_holds
+from ledgers.lightning.verify import LightningPart, check_lightning
+from ledgers.ports import QuoteLine
 from ledgers.records import (
     Agreement,
     Direction,
@@ -262,7 +264,7 @@ class _ReceiptSigner(_Model):
 
 
 class _SettlementReceipt(_Model):
-    schema_: Literal["v2gbench.settlement-receipt/1.0"] = Field(alias="schema")
+    schema_: Literal["v2gbench.settlement-receipt/1.0", "v2gbench.settlement-receipt/1.1"] = Field(alias="schema")
     status: Literal["settled"]
     hold_id: str
     record_sha256: str
@@ -270,6 +272,7 @@ class _SettlementReceipt(_Model):
     settled_utc: str
     signer: _ReceiptSigner
     signature: str
+    lightning: LightningPart | None = None  # since 1.1: how each millisatoshi was paid
 
 
 def _verify(run: _Run, data: bytes, read: ReadReference, trust: Trust | None) -> Verdict:
@@ -497,6 +500,14 @@ def _settlement(run: _Run, data: bytes, record: UsageRecord, record_sha256: str,
         for line in receipt.quote.lines:
             _paid_as_measured(line, record)
         answer.say(f"{len(receipt.quote.lines)} lines for this record, signed by {receipt.signer.name!r}")
+    if receipt is not None and receipt.lightning is not None:
+        with run.check("settlement over Lightning") as answer:
+            lines = [QuoteLine(**line.model_dump()) for line in receipt.quote.lines]
+            answer.say(
+                check_lightning(
+                    receipt.lightning, lines, record_sha256=record_sha256, session_id=record.session.session_id
+                )
+            )
     if receipt is not None:
         _signer(run, "settlement", receipt.signer.name, receipt.signer.public_key, trust)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -394,13 +395,44 @@ class Ledger(Part):
     kind: Literal["embedded"] = Field(description="embedded: in the run folder, nothing to install")
 
 
-class Settlement(Part):
-    """Who pays whom for a verified record."""
+_TARIFF = "tariff file, beside the station file or one that comes with the bench"
+
+
+class EmbeddedSettlement(Part):
+    """Accounts in the run folder pay for a verified record."""
 
     kind: Literal["embedded"] = Field(description="embedded: accounts in the run folder, nothing to install")
-    tariff: str = Field(
-        min_length=1, description="tariff file, beside the station file or one that comes with the bench"
+    tariff: str = Field(min_length=1, description=_TARIFF)
+
+
+class BitcoinRate(Part):
+    """What a bitcoin is worth: stated here and in the receipt, never fetched."""
+
+    eur_per_btc: str = Field(
+        pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?$", description='EUR for one bitcoin, in quotes: "100000" or "98765.43"'
     )
+    source: str = Field(min_length=1, max_length=200, description="who states this rate, in words for the receipt")
+
+    @model_validator(mode="after")
+    def _a_bitcoin_is_worth_something(self) -> Self:
+        if Fraction(self.eur_per_btc) == 0:
+            raise ValueError("a rate of 0 EUR makes every amount infinite; 'eur_per_btc' must be above 0")
+        return self
+
+
+class LightningSettlement(Part):
+    """Real Lightning nodes on a private regtest chain, started for the session, pay for a verified record."""
+
+    kind: Literal["lightning"] = Field(description="lightning: real btcd and lnd on regtest, built on first use")
+    tariff: str = Field(min_length=1, description=_TARIFF)
+    mode: Literal["hold", "post_paid"] = Field(
+        default="hold",
+        description="hold: money waits at the payee's node until the record verifies; post_paid: invoices afterwards",
+    )
+    rate: BitcoinRate = Field(description="what a bitcoin is worth: {eur_per_btc, source}")
+
+
+Settlement = Annotated[EmbeddedSettlement | LightningSettlement, Field(discriminator="kind")]
 
 
 class Keys(Part):

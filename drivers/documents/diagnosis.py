@@ -130,9 +130,9 @@ def _path_without_tags(location: Sequence[str | int], data: Value) -> KeyPath:
     unions = {("twins",): 2, ("devices",): 2}
     for part in location:
         after_name = len(path) == 2 and unions.get((str(path[0]),)) == 2 and not _has(value, part)
-        after_fault = bool(path) and path[-1] == "fault" and not _has(value, part)
+        after_group = bool(path) and path[-1] in {"fault", "settlement"} and not _has(value, part)
         if (
-            (after_name or after_fault)
+            (after_name or after_group)
             and isinstance(value, Mapping)
             and part in {value.get("kind"), value.get("role")}
         ):

@@ -18,7 +18,12 @@ from bench.assets import asset
 ROOT = Path(__file__).parents[2]
 RECORDINGS = ROOT / "tests" / "data" / "recordings"
 PASS, FAIL, BAD_INPUT = 0, 1, 2
-COMMANDS = ("demo", "init", "run", "report", "verify", "replay", "twin", "csms", "doctor", "station")
+COMMANDS = ("demo", "init", "run", "report", "verify", "replay", "twin", "csms", "doctor", "station", "nodes")
+
+GROUPED = (
+    *(f"station {name}" for name in ("check", "plan", "read", "schema")),
+    *(f"nodes {name}" for name in ("build", "up", "down", "status")),
+)
 
 
 def cli(*arguments: str | Path, cwd: Path, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
@@ -52,7 +57,7 @@ def test_help_names_every_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [*COMMANDS[:-1], "station check", "station plan", "station read", "station schema"])
+@pytest.mark.parametrize("command", [*COMMANDS[:-2], *GROUPED])
 def test_each_command_has_help(command: str, tmp_path: Path) -> None:
     done = cli(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == PASS

@@ -1,0 +1,365 @@
+"""Carries one debt from the journal through two nodes, so that any step may be repeated and none pays twice.
+
+Plain: the payee's node makes the invoice (with the journal's preimage), the payer's node pays it. Held: the payee's
+node makes a hold invoice of the hash alone, the payer's money waits there, and `settle` gives the preimage or `cancel`
+gives the money back. Every step is first written down, then done; after a crash the same call looks what the nodes
+know and goes on from there.
+
+A debt gets another preimage only when the old one is dead: the payee's node has cancelled the invoice, so that it can
+never take money for that hash any more, and the payer's node has given the payment up, or has no HTLC of it in any
+channel. The second happens: an lnd that is killed between registering an attempt and signing it into its channel calls
+the payment in flight for ever, though no money is on its way (seen with v0.21.2-beta).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ledgers.errors import SettlementError
+from ledgers.lightning.client import wire
+from ledgers.lightning.client.errors import (
+    InvoiceClosed,
+    LndError,
+    LndExists,
+    LndNotFound,
+    NoRoute,
+    NotEnoughMoney,
+    OutcomeUnknown,
+)
+from ledgers.lightning.client.lnd import NOT_NOW, LndClient, wait_held
+from ledgers.lightning.client.values import Agreed, ChannelState, FeeLimit, Invoice, InvoiceState, Payment, PaymentState
+from ledgers.lightning.journal import Debt, DebtState, Journal, fresh_preimage
+
+T = TypeVar("T")
+
+KEYSEND_TERMS = 76_324_363
+"""Custom record of a spontaneous payment: the hash of what it is for. Odd: a node that does not know it accepts."""
+
+_LOOK_S = 0.02
+_BACK_S = 2.0  # a cancelled HTLC is back within some hundred milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things may take, in seconds of the wall clock, and blocks of the chain; generous on purpose.
+
+    `pay_s`: lnd tries routes. `resolve_s`: an unknown outcome is asked for. `hold_s`: money of a hold arrives.
+    `invoice_s`: an invoice may be paid. `hold_blocks`: a hold may last before lnd gives it back by itself; 144 blocks
+    are a day on a public chain. `quiet_s`: both ends of a channel take a paid HTLC out.
+    """
+
+    pay_s: int = 30
+    resolve_s: float = 30.0
+    hold_s: float = 30.0
+    invoice_s: int = 3600
+    hold_blocks: int = 144
+    quiet_s: float = 5.0
+
+
+class Cashier:
+    """Pays, holds, settles and cancels debts between accounts that each have a node."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        nodes: Mapping[str, LndClient],
+        *,
+        fees: FeeLimit,
+        times: Times,
+        wall_unix_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._nodes = nodes
+        self._fees = fees
+        self._times = times
+        self._wall_unix_s = wall_unix_s
+
+    def node(self, account: str) -> LndClient:
+        """The node of an account, its network and version checked once; raises SettlementError for no account."""
+        if account not in self._nodes:
+            raise SettlementError(f"there is no account {account!r}; the nodes are of {', '.join(sorted(self._nodes))}")
+        client = self._nodes[account]
+        client.public_key  # noqa: B018  # asked for its check
+        return client
+
+    def balance_msat(self, account: str) -> int:
+        """What an account has in its channels, held money not counted.
+
+        A payment is known before both ends of each channel have taken its HTLC out. So a balance is read once what is
+        under way is what the journal holds; when other payments go on for longer than `quiet_s`, as it is then.
+        """
+        client = self.node(account)
+        held = [debt for debt in self._journal.debts.values() if debt.state is DebtState.HELD]
+        coming = sum(debt.amount_msat for debt in held if debt.payee == account)
+        going = [debt.amount_msat for debt in held if debt.payer == account]
+        most = sum(amount + self._fees.msat(amount) for amount in going)
+        end = time.monotonic() + self._times.quiet_s
+        while True:
+            found = client.balance()
+            quiet = found.unsettled_local_msat == coming and sum(going) <= found.unsettled_remote_msat <= most
+            if quiet or time.monotonic() >= end:
+                return found.local_msat
+            time.sleep(_LOOK_S)
+
+    def require_liquidity(self, payer: str, payee: str, amount_msat: int) -> None:
+        """Raise NotEnoughMoney or NoRoute when the amount cannot go from payer to payee now; nothing is sent.
+
+        The hub's own channels are not ours to see, except by the route that the payer's node finds.
+        """
+        giver, taker = self.node(payer), self.node(payee)
+        sending = [channel for channel in giver.channels() if channel.active]
+        limit = self._fees.msat(amount_msat)
+        for account, channels, able, verb in (
+            (payer, sending, _can_send, "send"),
+            (payee, [channel for channel in taker.channels() if channel.active], _can_receive, "receive"),
+        ):
+            total = sum(able(channel) for channel in channels)
+            if total < amount_msat:
+                raise NotEnoughMoney(
+                    f"account {account!r} can {verb} {total} msat over its active channels, {amount_msat - total} too "
+                    f"few for {amount_msat}; open a channel or move money first, nothing was paid",
+                    node=self._nodes[account].name,
+                    call="ListChannels",
+                )
+        # One route carries what one channel can; a larger amount goes in parts, which QueryRoutes does not plan.
+        if any(_can_send(channel) >= amount_msat for channel in sending):
+            _afresh(giver, lambda: giver.route(taker.public_key, amount_msat, fee_limit_msat=limit))
+
+    def pay(self, name: str) -> Debt:
+        """Pay a debt without holding; again returns it paid. Raises as `LndClient.pay` does; then it is still owed."""
+        debt = self._journal.debts[name]
+        if debt.state is DebtState.PAID:
+            return debt
+        if debt.state in {DebtState.CANCELLING, DebtState.CANCELLED}:
+            raise SettlementError(f"{name!r} was cancelled; it is not paid any more")
+        payer, payee = self.node(debt.payer), self.node(debt.payee)
+        if debt.keysend:
+            payment = _afresh(
+                payer,
+                lambda: payer.keysend(
+                    payee.public_key,
+                    debt.amount_msat,
+                    preimage=debt.preimage,
+                    fee_limit_msat=self._fees.msat(debt.amount_msat),
+                    records={KEYSEND_TERMS: bytes.fromhex(debt.description_hash)},
+                    timeout_s=self._times.pay_s,
+                    resolve_s=self._times.resolve_s,
+                ),
+            )
+            return self._paid(name, payment)
+        debt, state = self._invoiced(debt)
+        if state is InvoiceState.SETTLED:
+            return self._paid(name, self._outcome(debt))
+        try:
+            payment = _afresh(
+                payer,
+                lambda: payer.pay(
+                    debt.payment_request,
+                    self._agreed(debt),
+                    fee_limit_msat=self._fees.msat(debt.amount_msat),
+                    timeout_s=self._times.pay_s,
+                    resolve_s=self._times.resolve_s,
+                ),
+            )
+        except OutcomeUnknown:
+            if self._tied(debt) or payee.lookup_invoice(debt.payment_hash).state is not InvoiceState.OPEN:
+                raise
+            self._renew(debt)
+            return self.pay(name)
+        return self._paid(name, payment)
+
+    def hold(self, name: str) -> Debt:
+        """Get the payer's money held at the payee's node; again returns it held.
+
+        Raises PaymentFailed or InvoiceClosed when no money came; the debt is cancelled then. Where a node cannot be
+        asked, raises what it said and leaves the debt as it is: call again, or `cancel`.
+        """
+        debt = self._journal.debts[name]
+        if debt.state in {DebtState.SETTLING, DebtState.PAID}:
+            return debt
+        if debt.state in {DebtState.CANCELLING, DebtState.CANCELLED}:
+            raise SettlementError(f"{name!r} was cancelled; it is not held any more")
+        payer, payee = self.node(debt.payer), self.node(debt.payee)
+        debt, state = self._invoiced(debt)
+        if state is not InvoiceState.ACCEPTED:
+            try:
+                _afresh(payer, lambda: self._begin_hold(debt, payer, payee))
+            except LndError as error:
+                if not isinstance(error, (*NOT_NOW, OutcomeUnknown)) or isinstance(error, TimeoutError):
+                    self.cancel(name, words=str(error))
+                raise
+        return self._journal.move(name, DebtState.HELD) if debt.state is not DebtState.HELD else debt
+
+    def still_held(self, name: str) -> bool:
+        """Whether the payee's node holds the money of a held debt now (or has taken it)."""
+        debt = self._journal.debts[name]
+        if debt.state is DebtState.PAID:
+            return True
+        state = self.node(debt.payee).lookup_invoice(debt.payment_hash).state
+        return state in {InvoiceState.ACCEPTED, InvoiceState.SETTLED}
+
+    def settle(self, name: str, *, evidence_sha256: str = "") -> Debt:
+        """Give the preimage of a held debt: the money is the payee's. Call it only for a verified record.
+
+        Raises InvoiceClosed when lnd has given the money back (the hold expired); the debt is cancelled then.
+        """
+        debt = self._journal.debts[name]
+        if debt.state is DebtState.PAID:
+            return debt
+        if debt.state not in {DebtState.HELD, DebtState.SETTLING}:
+            raise SettlementError(f"{name!r} is {debt.state.value}; only money that is held can be settled")
+        payee = self.node(debt.payee)
+        if debt.state is DebtState.HELD:
+            self._journal.move(name, DebtState.SETTLING, evidence_sha256=evidence_sha256)
+        try:
+            payee.settle_invoice(debt.preimage)
+        except InvoiceClosed as error:
+            self._journal.move(name, DebtState.CANCELLED, words=str(error))
+            raise
+        return self._paid(name, self._outcome(debt))
+
+    def cancel(self, name: str, *, words: str = "") -> Debt:
+        """Give the money of a debt back, or take care that it never moves; again returns it cancelled."""
+        debt = self._journal.debts[name]
+        if debt.state is DebtState.CANCELLED:
+            return debt
+        if debt.state in {DebtState.SETTLING, DebtState.PAID} or debt.keysend:
+            raise SettlementError(f"{name!r} is {debt.state.value}; it cannot be cancelled any more")
+        if debt.state is not DebtState.CANCELLING:
+            debt = self._journal.move(name, DebtState.CANCELLING, words=words)
+        try:
+            self.node(debt.payee).cancel_invoice(debt.payment_hash)
+        except LndNotFound:
+            return self._journal.move(name, DebtState.CANCELLED)  # the payee never had the invoice, so nobody paid it
+        self._dead(debt)
+        return self._journal.move(name, DebtState.CANCELLED)
+
+    # Private.
+
+    def _begin_hold(self, debt: Debt, payer: LndClient, payee: LndClient) -> None:
+        payer.begin(
+            debt.payment_request,
+            self._agreed(debt),
+            fee_limit_msat=self._fees.msat(debt.amount_msat),
+            timeout_s=self._times.pay_s,
+        )
+        wait_held(payer, payee, debt.payment_hash, wait_s=self._times.hold_s)
+
+    def _agreed(self, debt: Debt) -> Agreed:
+        return Agreed(
+            payment_hash=debt.payment_hash,
+            amount_msat=debt.amount_msat,
+            description_hash=debt.description_hash,
+            payee=self.node(debt.payee).public_key,
+        )
+
+    def _invoiced(self, debt: Debt) -> tuple[Debt, InvoiceState]:
+        """The debt with an invoice that can be paid, held or is settled; made, found again, or made anew."""
+        invoice = self._find_or_make(debt)
+        if invoice.state is InvoiceState.CANCELED or (
+            invoice.state is InvoiceState.OPEN and invoice.expires_unix_s <= self._wall_unix_s()
+        ):
+            debt = self._renew(debt)
+            invoice = self._find_or_make(debt)
+        if debt.payment_request != invoice.payment_request:
+            debt = self._journal.move(debt.name, DebtState.INVOICED, payment_request=invoice.payment_request)
+        return debt, invoice.state
+
+    def _find_or_make(self, debt: Debt) -> Invoice:
+        payee = self.node(debt.payee)
+        try:
+            return payee.lookup_invoice(debt.payment_hash)
+        except LndNotFound:
+            pass  # not made yet
+        try:
+            if debt.held:
+                payee.add_hold_invoice(
+                    debt.amount_msat,
+                    payment_hash=debt.payment_hash,
+                    description_hash=debt.description_hash,
+                    expiry_s=self._times.invoice_s,
+                    cltv_blocks=self._times.hold_blocks,
+                )
+            else:
+                payee.add_invoice(
+                    debt.amount_msat,
+                    preimage=debt.preimage,
+                    description_hash=debt.description_hash,
+                    expiry_s=self._times.invoice_s,
+                )
+        except LndExists:
+            pass  # an answer was lost, the invoice was not
+        return payee.lookup_invoice(debt.payment_hash)
+
+    def _renew(self, debt: Debt) -> Debt:
+        """The debt with another preimage, after the old one is dead."""
+        self.node(debt.payee).cancel_invoice(debt.payment_hash)
+        self._dead(debt)
+        return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="")
+
+    def _dead(self, debt: Debt) -> None:
+        """Wait until the money of a cancelled payment is back; raises OutcomeUnknown, or says that it was paid."""
+        payer = self.node(debt.payer)
+        end = time.monotonic() + self._times.resolve_s
+        while True:
+            try:
+                payment = payer.track(debt.payment_hash, wait_s=_BACK_S)
+            except LndNotFound:
+                return
+            if payment.state is PaymentState.FAILED:
+                return
+            if payment.state is PaymentState.SUCCEEDED:
+                raise SettlementError(f"{debt.name!r} was paid before it was cancelled; look at node {payer.name!r}")
+            if not self._tied(debt):
+                return
+            if time.monotonic() >= end:
+                raise OutcomeUnknown(
+                    f"node {payer.name!r}: the money of {debt.name!r} is not back yet; the invoice is cancelled, ask "
+                    "again",
+                    node=payer.name,
+                    call="TrackPaymentV2",
+                )
+
+    def _tied(self, debt: Debt) -> bool:
+        """Whether an HTLC of the debt is in a channel of the payer."""
+        return any(debt.payment_hash in channel.pending_hashes for channel in self.node(debt.payer).channels())
+
+    def _outcome(self, debt: Debt) -> Payment:
+        payer = self.node(debt.payer)
+        payment = payer.track(debt.payment_hash, wait_s=self._times.resolve_s)
+        if payment.state is PaymentState.IN_FLIGHT:
+            raise OutcomeUnknown(
+                f"node {payer.name!r}: the money of {debt.name!r} is the payee's, but it does not know yet; ask again",
+                node=payer.name,
+                call="TrackPaymentV2",
+            )
+        return wire.check_paid(
+            payer.name, payment, amount_msat=debt.amount_msat, fee_limit_msat=self._fees.msat(debt.amount_msat)
+        )
+
+    def _paid(self, name: str, payment: Payment) -> Debt:
+        return self._journal.move(name, DebtState.PAID, fee_msat=payment.fee_msat)
+
+
+def _afresh(payer: LndClient, attempt: Callable[[], T]) -> T:
+    """An attempt to find a way, and a second one after the payer's node has forgotten what failed before.
+
+    lnd avoids a route for up to an hour after a failure on it, such as two changes of the hub's fee within a minute
+    (routing: mission control). A spoke has no other route, so what was learned is of no use here.
+    """
+    try:
+        return attempt()
+    except NoRoute:
+        payer.forget_failures()
+        return attempt()
+
+
+def _can_send(channel: ChannelState) -> int:
+    return channel.can_send_msat
+
+
+def _can_receive(channel: ChannelState) -> int:
+    return channel.can_receive_msat

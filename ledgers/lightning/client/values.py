@@ -1,0 +1,155 @@
+"""What a client returns: frozen values in msat and hexadecimal text, so that no message of lnd leaves the client.
+
+All amounts are whole millisatoshi (1 BTC = 100 000 000 000 msat). Hashes and preimages are 64 lower-case hexadecimal
+digits, node keys 66.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+
+
+class InvoiceState(enum.StrEnum):
+    """Where an invoice stands; SETTLED and CANCELED are final. The spelling is lnd's."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"  # a hold invoice whose money has arrived and waits for the preimage
+    SETTLED = "settled"
+    CANCELED = "canceled"
+
+
+class PaymentState(enum.StrEnum):
+    """Where a payment stands; SUCCEEDED and FAILED are final."""
+
+    IN_FLIGHT = "in flight"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who a node is and whether it can pay now."""
+
+    alias: str
+    public_key: str
+    version: str
+    network: str
+    block_height: int
+    synced_to_chain: bool
+    synced_to_graph: bool
+    active_channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """One channel as its owner sees it, in msat.
+
+    `can_send_msat` and `can_receive_msat` are the balances less the reserves that the protocol keeps locked (BOLT 2,
+    channel_reserve_satoshis); the commitment fee of one more HTLC can make the first a little smaller still.
+    lnd tells balances of channels in whole satoshi.
+    """
+
+    channel_id: int
+    peer: str
+    active: bool
+    capacity_msat: int
+    local_msat: int
+    remote_msat: int
+    unsettled_msat: int
+    commit_fee_msat: int
+    initiator: bool
+    can_send_msat: int
+    can_receive_msat: int
+    pending_hashes: tuple[str, ...]  # payment hashes of the HTLCs in it
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelBalance:
+    """All channels of a node together, exact to the msat; HTLCs under way are in the `unsettled` figures alone."""
+
+    local_msat: int
+    remote_msat: int
+    unsettled_local_msat: int  # HTLCs towards us
+    unsettled_remote_msat: int  # HTLCs from us
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An invoice as the payee's node knows it; `preimage` is empty until a hold invoice is settled."""
+
+    payment_hash: str
+    payment_request: str
+    amount_msat: int
+    description_hash: str
+    state: InvoiceState
+    paid_msat: int
+    preimage: str
+    expires_unix_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What an invoice's text says, read by a node (`LndClient.decode`) or by `ledgers.lightning.bolt11`."""
+
+    payment_hash: str
+    amount_msat: int
+    description_hash: str
+    payee: str
+    created_unix_s: int
+    expiry_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment as the payer's node knows it. `reason` is lnd's name of the failure, empty when there is none."""
+
+    payment_hash: str
+    state: PaymentState
+    amount_msat: int
+    fee_msat: int
+    preimage: str
+    reason: str
+    parts: int
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self.state is not PaymentState.IN_FLIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class RouteOffer:
+    """A route that the payer's node would take now."""
+
+    amount_msat: int
+    fee_msat: int
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What an invoice must say before anything is paid to it."""
+
+    payment_hash: str
+    amount_msat: int
+    description_hash: str
+    payee: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeeLimit:
+    """The most that a payment may cost on top of its amount: `base_msat` plus `ppm` millionths of the amount."""
+
+    base_msat: int = 10_000
+    ppm: int = 10_000
+
+    def msat(self, amount_msat: int) -> int:
+        """The limit for an amount, rounded up."""
+        return self.base_msat + -(-amount_msat * self.ppm // 1_000_000)
+
+
+def hash_of(preimage: str) -> str:
+    """The payment hash of a preimage, both in hexadecimal (BOLT 2: SHA-256)."""
+    return hashlib.sha256(bytes.fromhex(preimage)).hexdigest()

@@ -1,0 +1,334 @@
+"""The chain: btcd on regtest, mined on demand, and where its money went.
+
+Blocks pay to a script that anybody may spend (P2WSH of OP_TRUE), so the miner needs no key, no wallet and no restart,
+and its funds never mix with those of a node. On a private regtest chain that nobody else reaches this costs nothing.
+
+btcd removes a regtest chain whenever it starts (btcd.go: removeRegressionDB). So each block is kept in `blocks.hex`, a
+line each, and given back to a btcd that starts again (`restore`); without that a restart would be a reorganisation down
+to the first block. The mempool of a btcd that stops is lost, on every chain.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import secrets
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import cast
+
+from ledgers.lightning.errors import NodeFailed
+
+# bcrt1 address of SHA-256(0x51): BIP 141 pay to witness script hash of the one-byte script OP_TRUE.
+MINER_ADDRESS = "bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85"
+MATURITY = 100  # blocks before a coinbase may be spent
+FIRST_BLOCKS = 450  # SegWit and Taproot become active at 432 (three periods of 144 blocks)
+BLOCKS_FILE = "blocks.hex"
+SAT_PER_BTC = 100_000_000
+_FIRST_SUBSIDY_SAT = 50 * SAT_PER_BTC
+_HALVING = 150  # regtest
+_FUNDING_FEE_SAT = 20_000
+_REPLY_S = 30.0
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ChainMoney:
+    """What the chain says about money, from its active blocks.
+
+    `funded_sat` was paid by the miner to the nodes, `node_fees_sat` by the nodes to the miner.
+    """
+
+    height: int
+    funded_sat: int
+    node_fees_sat: int
+
+
+class Chain:
+    """Calls to one btcd (JSON-RPC over TLS on loopback); thread-safe, one connection per call.
+
+    Raises NodeFailed with btcd's own words when it refuses or does not answer.
+    """
+
+    def __init__(self, folder: Path, *, port: int, user: str, password: str) -> None:
+        self.folder = folder
+        self.port = port
+        self.user = user
+        self.password = password
+        self._context: ssl.SSLContext | None = None
+        self._guard = threading.Lock()
+        self._saving = threading.Lock()
+        self._blocks = folder / BLOCKS_FILE
+        self._kept: list[str] = []  # hashes of the blocks in that file
+        self._next_coinbase = 1
+
+    # Blocks.
+
+    def answers(self) -> bool:
+        """Whether btcd answers within two seconds."""
+        try:
+            self._post("getblockcount", [{"jsonrpc": "2.0", "id": 0, "method": "getblockcount", "params": []}], 2.0)
+        except NodeFailed:
+            return False
+        return True
+
+    def height(self) -> int:
+        """Height of the best block."""
+        return cast("int", self.call("getblockcount"))
+
+    def mine(self, blocks: int = 1) -> list[str]:
+        """Mine blocks at once, from what is in the mempool; returns their hashes, oldest first."""
+        hashes = cast("list[str]", self.call("generate", blocks))
+        self.save()
+        return hashes
+
+    def block_hash(self, height: int) -> str:
+        """Hash of the active block at `height`."""
+        return cast("str", self.call("getblockhash", height))
+
+    def mempool(self) -> list[str]:
+        """Ids of the transactions that wait for a block."""
+        return cast("list[str]", self.call("getrawmempool"))
+
+    def reorganise(self, depth: int) -> list[str]:
+        """Undo the last `depth` blocks and mine `depth` + 1 others in their place; returns the new hashes.
+
+        Transactions of the undone blocks come back through the mempool and stand in the new ones.
+        """
+        height = self.height()
+        if not 1 <= depth < height:
+            raise NodeFailed(f"{depth} blocks cannot be undone on a chain of {height}")
+        undone = [self.block_hash(number) for number in range(height - depth + 1, height + 1)]
+        blocks = self.batch("getblock", [(block, 2) for block in undone])
+        returned = [cast("str", item["hex"]) for block in blocks for item in _transactions(block)[1:]]
+        self.call("invalidateblock", undone[0])
+        for raw in returned:
+            try:
+                self.call("sendrawtransaction", raw)
+            except NodeFailed as error:
+                if "already have" not in str(error):  # btcd put it back by itself
+                    raise
+        return self.mine(depth + 1)
+
+    def save(self) -> None:
+        """Keep the blocks of the active chain that are not kept yet, and forget those that no longer belong to it."""
+        with self._saving:
+            height = self.height()
+            hashes = cast("list[str]", self.batch("getblockhash", [(number,) for number in range(1, height + 1)]))
+            kept = self._kept[:height]
+            while kept and kept[-1] != hashes[len(kept) - 1]:
+                kept.pop()
+            new = cast("list[str]", self.batch("getblock", [(block, 0) for block in hashes[len(kept) :]]))
+            if len(kept) == len(self._kept):
+                with self._blocks.open("a", encoding="ascii") as file:
+                    file.writelines(f"{block}\n" for block in new)
+            else:
+                old = self._blocks.read_text("ascii").splitlines()[: len(kept)]
+                self._blocks.write_text("".join(f"{block}\n" for block in [*old, *new]), "ascii")
+            self._kept = hashes
+
+    def restore(self) -> None:
+        """Give the kept blocks back to a btcd that has just started; nothing happens when none are kept."""
+        with self._saving:
+            blocks = self._blocks.read_text("ascii").splitlines() if self._blocks.exists() else []
+            self.batch("submitblock", [(block,) for block in blocks])
+            height = self.height()
+            if height != len(blocks):
+                raise NodeFailed(
+                    f"btcd took {height} of the {len(blocks)} blocks in {self._blocks}; build the network anew"
+                )
+            self._kept = cast("list[str]", self.batch("getblockhash", [(number,) for number in range(1, height + 1)]))
+
+    # Money.
+
+    def fund(self, payments: Sequence[tuple[str, int]]) -> str:
+        """Pay satoshi to addresses from old coinbases, in one transaction; returns its id, unconfirmed."""
+        with self._guard:
+            needed = sum(amount for _, amount in payments) + _FUNDING_FEE_SAT
+            inputs, found = self._coinbases(needed)
+            outputs = [*payments]
+            if found - needed >= 1000:  # above dust
+                outputs.append((MINER_ADDRESS, found - needed))
+            raw = self._unsigned(inputs, outputs)
+            return cast("str", self.call("sendrawtransaction", _with_true_witness(raw, len(inputs))))
+
+    def money(self) -> ChainMoney:
+        """Add up every active block."""
+        height = self.height()
+        funded = fees = 0
+        hashes = self.batch("getblockhash", [(number,) for number in range(1, height + 1)])
+        for number, block in enumerate(self.batch("getblock", [(item, 2) for item in hashes]), 1):
+            coinbase, *others = _transactions(block)
+            fees += sum(_sat(out) for out in _outputs(coinbase)) - subsidy_sat(number)
+            for transaction in others:
+                if _spends_true(transaction):
+                    funded += sum(_sat(out) for out in _outputs(transaction) if not _is_miner(out))
+                    fees -= _FUNDING_FEE_SAT
+        return ChainMoney(height, funded, fees)
+
+    # The wire.
+
+    def call(self, method: str, *arguments: object) -> object:
+        """One JSON-RPC call; raises NodeFailed."""
+        (result,) = self.batch(method, [arguments])
+        return result
+
+    def batch(self, method: str, calls: Sequence[Sequence[object]]) -> list[object]:
+        """The same call with many arguments, in few requests; results in the same order."""
+        results: list[object] = []
+        for start in range(0, len(calls), _BATCH):
+            part = calls[start : start + _BATCH]
+            answers = self._post(
+                method,
+                [
+                    {"jsonrpc": "2.0", "id": index, "method": method, "params": list(item)}
+                    for index, item in enumerate(part)
+                ],
+            )
+            for answer in answers:
+                if answer.get("error"):
+                    words = cast("Mapping[str, object]", answer["error"]).get("message")
+                    raise NodeFailed(f"btcd refused {method!r}: {words}")
+            ordered = sorted(answers, key=lambda answer: cast("int", answer["id"]))
+            results += [answer.get("result") for answer in ordered]
+        return results
+
+    def _post(
+        self, method: str, calls: Sequence[Mapping[str, object]], limit_s: float = _REPLY_S
+    ) -> list[Mapping[str, object]]:
+        token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+        text = b""
+        try:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=limit_s, context=self._tls())
+            try:
+                connection.request("POST", "/", json.dumps(calls), headers)
+                text = connection.getresponse().read()
+            finally:
+                connection.close()
+            answers = json.loads(text, parse_float=Decimal)
+        except (OSError, http.client.HTTPException) as error:
+            raise NodeFailed(f"btcd does not answer {method!r} on port {self.port}: {error}") from error
+        except ValueError as error:
+            raise NodeFailed(f"btcd answered {method!r} with {text[:200]!r}") from error
+        if not isinstance(answers, list) or len(answers) != len(calls):
+            raise NodeFailed(f"btcd answered {method!r} with {text[:200]!r}")
+        return answers
+
+    # Private.
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = ssl.create_default_context(cafile=str(self.folder / "rpc.cert"))
+        return self._context
+
+    def _coinbases(self, needed_sat: int) -> tuple[list[tuple[str, int, int]], int]:
+        inputs: list[tuple[str, int, int]] = []
+        found = 0
+        height = self.height()
+        number = self._next_coinbase
+        while found < needed_sat:
+            if number > height - MATURITY:
+                raise NodeFailed(f"the miner cannot pay {needed_sat} sat more; mine more blocks first")
+            block = cast("Mapping[str, object]", self.call("getblock", self.block_hash(number), 1))
+            txid = cast("list[str]", block["tx"])[0]
+            output = self.call("gettxout", txid, 0, True)
+            if output is not None:
+                value = round(cast("Mapping[str, Decimal]", output)["value"] * SAT_PER_BTC)
+                inputs.append((txid, 0, value))
+                found += value
+            number += 1
+        self._next_coinbase = number
+        return inputs, found
+
+    def _unsigned(self, inputs: Sequence[tuple[str, int, int]], outputs: Sequence[tuple[str, int]]) -> bytes:
+        scripts = [self._script(address) for address, _ in outputs]
+        parts = [(2).to_bytes(4, "little"), _count(len(inputs))]
+        for txid, index, _ in inputs:
+            parts += [bytes.fromhex(txid)[::-1], index.to_bytes(4, "little"), b"\x00", b"\xff\xff\xff\xff"]
+        parts.append(_count(len(outputs)))
+        for (_, amount), script in zip(outputs, scripts, strict=True):
+            parts += [amount.to_bytes(8, "little"), _count(len(script)), script]
+        return b"".join(parts) + bytes(4)
+
+    def _script(self, address: str) -> bytes:
+        found = cast("Mapping[str, object]", self.call("validateaddress", address))
+        program = bytes.fromhex(str(found.get("witness_program", "")))
+        # btcd says yes to the addresses of other chains, too.
+        if not address.startswith("bcrt1") or not found.get("isvalid") or not program:
+            raise NodeFailed(f"{address!r} is no SegWit address of this regtest chain; nothing was paid")
+        version = cast("int", found["witness_version"])
+        return bytes([0x50 + version if version else 0, len(program)]) + program  # BIP 141: OP_0, or OP_1 and above
+
+
+def subsidy_sat(height: int) -> int:
+    """What a regtest block may create: 50 BTC, halved every 150 blocks (btcd: chaincfg.RegressionNetParams)."""
+    return _FIRST_SUBSIDY_SAT >> (height // _HALVING)
+
+
+def chain_options(*, port: int, user: str, password: str) -> list[str]:
+    """The lines of btcd.conf: regtest, loopback, no peers."""
+    return [
+        "[Application Options]",
+        "regtest=1",
+        "txindex=1",
+        f"rpclisten=127.0.0.1:{port}",
+        f"rpcuser={user}",
+        f"rpcpass={password}",
+        "rpccert=rpc.cert",
+        "rpckey=rpc.key",
+        "datadir=data",
+        "logdir=logs",
+        f"miningaddr={MINER_ADDRESS}",
+        "nolisten=1",
+        "nodnsseed=1",
+        "nobanning=1",
+        "nostalldetect=1",
+        "norelaypriority=1",
+        "rpcmaxwebsockets=500",
+        "rpcmaxclients=100",
+        "blockmaxweight=3996000",
+        "debuglevel=info",
+    ]
+
+
+def new_password() -> str:
+    """A password for one run."""
+    return secrets.token_hex(16)
+
+
+def _count(number: int) -> bytes:
+    return bytes([number]) if number < 0xFD else b"\xfd" + number.to_bytes(2, "little")
+
+
+def _with_true_witness(raw: bytes, inputs: int) -> str:
+    """The transaction with, for each input, the witness that OP_TRUE asks for: the script alone (BIP 141, BIP 144)."""
+    return (raw[:4] + b"\x00\x01" + raw[4:-4] + b"\x01\x01\x51" * inputs + raw[-4:]).hex()
+
+
+def _spends_true(transaction: Mapping[str, object]) -> bool:
+    inputs = cast("list[Mapping[str, object]]", transaction["vin"])
+    return inputs[0].get("txinwitness") == ["51"]
+
+
+def _transactions(block: object) -> list[Mapping[str, object]]:
+    found = cast("Mapping[str, object]", block)
+    return cast("list[Mapping[str, object]]", found.get("tx") or found["rawtx"])
+
+
+def _outputs(transaction: Mapping[str, object]) -> list[Mapping[str, object]]:
+    return cast("list[Mapping[str, object]]", transaction["vout"])
+
+
+def _sat(output: Mapping[str, object]) -> int:
+    return round(Decimal(str(output["value"])) * SAT_PER_BTC)
+
+
+def _is_miner(output: Mapping[str, object]) -> bool:
+    script = cast("Mapping[str, object]", output["scriptPubKey"])
+    return script.get("hex") == "00204ae81572f06e1b88fd5ced7a1a000945432e83e1551e6f721ee9c00b8cc33260"

@@ -1,0 +1,100 @@
+"""pytest fixtures for whoever installs v2gbench: real lnd and btcd nodes, ready to pay.
+
+    def test_the_van_pays(lightning_network):
+        van = lightning_network.address("van")      # host, gRPC port, TLS certificate, macaroon
+
+`lightning_network` is a hub with two spokes, `van` and `evse`, started once per pytest process (so each worker of
+pytest-xdist has its own) and healed between tests: stopped nodes are started, paused ones go on, fees are calm, peers
+are connected. Balances are not put back. For another network override `lightning_plan`, session-wide, in conftest.py:
+
+    @pytest.fixture(scope="session")
+    def lightning_plan():
+        return hub_and_spokes("yard", spokes=["van", "bus", "evse"])
+
+When a test that used the nodes fails, the last lines of their logs stand in its report, and the logs are kept. The
+first use ever builds the programs, about five minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ledgers.lightning.nodes.network import LightningNetwork
+    from ledgers.lightning.nodes.plan import NetworkPlan
+
+_FIXTURE = "lightning_network"
+
+
+@pytest.fixture(scope="session")
+def lightning_plan() -> NetworkPlan:
+    """What the network of this session consists of; override it for another one."""
+    from ledgers.lightning.nodes.plan import hub_and_spokes  # noqa: PLC0415  # pytest loads this file in every run
+
+    return hub_and_spokes("pytest", spokes=["van", "evse"])
+
+
+@pytest.fixture(scope="session")
+def _lightning_session(lightning_plan: NetworkPlan, request: pytest.FixtureRequest) -> Iterator[LightningNetwork]:
+    from ledgers.lightning.nodes.network import LightningNetwork  # noqa: PLC0415
+
+    network = LightningNetwork(lightning_plan, progress=_progress(request.config))
+    network.open()
+    before = request.session.testsfailed
+    try:
+        yield network
+    finally:
+        network.close(keep=request.session.testsfailed > before)
+
+
+@pytest.fixture
+def lightning_network(_lightning_session: LightningNetwork) -> LightningNetwork:
+    """A network of real nodes in which everything is up, see `ledgers.lightning.nodes.network.LightningNetwork`."""
+    _lightning_session.heal()
+    return _lightning_session
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the programs before the first test begins, where no time limit of a test counts."""
+    wanted = any(_FIXTURE in getattr(item, "fixturenames", ()) for item in session.items)
+    if not wanted or session.config.option.collectonly:
+        return
+    from ledgers.lightning.errors import BuildError  # noqa: PLC0415
+    from ledgers.lightning.nodes.build import build_programs  # noqa: PLC0415
+
+    with contextlib.suppress(BuildError):  # the tests that need the programs will say it
+        build_programs(progress=_progress(session.config))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the last lines of the nodes' logs to the report of a test that failed with them."""
+    report = yield
+    network = getattr(item, "funcargs", {}).get(_FIXTURE)
+    if report.failed and network is not None:
+        for name, lines in network.log_tails().items():
+            report.sections.append((f"log of {name}", lines))
+        report.sections.append(("lightning", f"the logs of the nodes are in {network.folder}"))
+    return report
+
+
+def _progress(config: pytest.Config) -> Callable[[int, int, str], None]:
+    """A line on the terminal that is written over and over; nothing where there is no terminal."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    shown = ""
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal shown
+        line = f"lightning nodes: {100 * done // total} % built" if total else f"lightning nodes: {what}"
+        if reporter is None or capture is None or line == shown or not reporter.isatty:
+            return
+        shown = line
+        with capture.global_and_fixture_disabled():
+            reporter.rewrite(line[:118], erase=True)
+
+    return progress

@@ -1,0 +1,374 @@
+"""A station whose sessions are paid over Lightning: what its file may say, real payments, and nodes that fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import settlement as opening
+from bench.assets import asset
+from bench.pipeline import CertifiedRun, CertifiedSession, run_certified
+from bench.session import GridOrder, SessionPlan
+from bench.settlement import BuildProgress, open_settlement
+from bench.station import Station, parse_station
+from bench.station.model import LightningSettlement
+from drivers.errors import ConfigError
+from ledgers.embedded.settlement import EmbeddedSettlement
+from ledgers.errors import RecordError, SettlementError
+from ledgers.identity import SeedKeys
+from ledgers.lightning.client.errors import LndUnreachable
+from ledgers.lightning.nodes.network import LightningNetwork
+from ledgers.lightning.verify import LightningPart, check_lightning
+from ledgers.ports import QuoteLine
+from ledgers.verify import verify_certificate, verify_record
+
+Change = Callable[..., Station]
+
+SHIPPED = asset("stations/emulated-lightning.yaml")
+SHORT = SessionPlan(
+    name="short",
+    duration_s=120,
+    baseline_w=4000.0,
+    orders=(GridOrder(order_id="down", direction="load_decrease", start_s=30, duration_s=60, power_w=10_000.0),),
+)
+real_nodes = [pytest.mark.nodes, pytest.mark.wire, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def shipped(*changes: tuple[str, str]) -> Station:
+    text = SHIPPED.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return parse_station(text.encode(), SHIPPED)
+
+
+def receipt_of(run: CertifiedRun) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run.folder / "records" / "settlement.json").read_bytes())
+    return found
+
+
+def settled_sat(network: LightningNetwork, name: str) -> int:
+    """What a spoke has in its one channel, once no HTLC is under way in it."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        (channel,) = network.calls(name).channels()
+        if channel.pending_htlcs == 0:
+            return channel.local_sat
+        time.sleep(0.05)
+    raise AssertionError(f"HTLCs of {name} are still under way")
+
+
+def checked(run: CertifiedRun, receipt: dict[str, Any], *, record_sha256: str = "") -> str:
+    """What the offline check says to the Lightning part of a receipt, its signature not looked at."""
+    assert run.certified.record is not None
+    return check_lightning(
+        LightningPart.model_validate_json(json.dumps(receipt["lightning"])),
+        [QuoteLine(**line) for line in receipt["quote"]["lines"]],
+        record_sha256=record_sha256 or run.certified.record.sha256,
+        session_id=run.certified.record.record.session.session_id,
+    )
+
+
+# The station file -------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_station_differs_from_the_emulated_one_in_name_and_settlement_alone() -> None:
+    path = asset("stations/emulated.yaml")
+    emulated = parse_station(path.read_bytes(), path).model_dump(exclude={"name", "settlement"})
+    assert shipped().model_dump(exclude={"name", "settlement"}) == emulated
+
+
+def test_money_is_held_until_the_record_verifies_where_the_file_names_no_mode() -> None:
+    line = next(line for line in SHIPPED.read_text().splitlines(keepends=True) if line.startswith("  mode: hold"))
+    settlement = shipped((line, "")).settlement
+    assert isinstance(settlement, LightningSettlement)
+    assert settlement.mode == "hold"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("mode: hold ", "mode: stream "), ":68:3: settlement.mode: this must be hold or post_paid, not 'stream'"),
+        (('"100000" ', "100000 "), "settlement.rate.eur_per_btc: this must be text, not 100000; put it in quotes"),
+        (('"100000" ', '"0.00" '), "settlement.rate: a rate of 0 EUR makes every amount infinite"),
+        (('"100000" ', '"1e5" '), "settlement.rate.eur_per_btc: '1e5' does not fit"),
+        (("source: an", "sauce: an"), "settlement.rate.sauce: there is no key 'sauce' here; did you mean 'source'?"),
+        (("kind: lightning ", "kind: lightening "), "did you mean 'lightning'?"),
+        (("kind: lightning ", "kind: embedded "), "settlement.rate: there is no key 'rate' here"),
+        (("tariffs/example", "tariffs/exmaple"), "settlement.tariff: there is no tariff 'tariffs/exmaple.yaml'"),
+    ],
+)
+def test_what_a_lightning_settlement_cannot_be_is_refused_in_one_sentence(
+    change: tuple[str, str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        shipped(change)
+    assert sentence in str(refused.value)
+
+
+def test_a_lightning_settlement_is_not_opened_without_nodes(tmp_path: Path) -> None:
+    identity = SeedKeys(seed=7, any_metal=False).identity("aggregator", "aggregator")
+    with (
+        pytest.raises(SettlementError, match="paid over Lightning, and no node runs"),
+        open_settlement(shipped(), tmp_path / "settlement", identity=identity, nodes={}),
+    ):
+        pass
+    assert not (tmp_path / "settlement").exists()
+
+
+def test_the_building_of_the_programs_is_told_each_tenth_and_the_start_of_nodes_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = BuildProgress(sys.stdout)
+    progress(0, 0, "starting the nodes")
+    for done in range(201):
+        progress(done, 200, "lnd")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert (lines[0][-10:], lines[-1][-11:]) == (" 0 % (lnd)", "100 % (lnd)")
+
+
+def test_the_demo_refuses_a_station_that_settles_otherwise_than_asked(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "v2gbench", "demo", "--settlement", "embedded", "--station", SHIPPED],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "contradicts; leave out one of the two" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# When a payment fails ---------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """Makes `release` of the embedded accounts raise what a node that is away raises, after the record was verified."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self.calls = 0
+        released = EmbeddedSettlement.release
+
+        def release(settlement: EmbeddedSettlement, hold_id: str, **given: Any) -> Any:
+            self.calls += 1
+            if self.calls > times:
+                return released(settlement, hold_id, **given)
+            given["verify"](given["record"])
+            raise LndUnreachable("node 'seller' does not answer; start it", node="seller", call="AddInvoice")
+
+        monkeypatch.setattr(EmbeddedSettlement, "release", release)
+
+
+@pytest.mark.wire
+def test_a_node_that_was_away_for_two_calls_is_paid_by_the_third(
+    emulated: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = Failing(monkeypatch, times=2)
+    run = run_certified(emulated(), SHORT, report=False)
+    assert failing.calls == 3
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("PASS", "settled")
+
+
+@pytest.mark.wire
+def test_a_payment_that_fails_is_not_told_as_a_record_that_does_not_verify(
+    emulated: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Failing(monkeypatch, times=100)
+    run = run_certified(emulated(), SHORT, report=False)
+
+    reason = str(run.certified.settlement["reason"])
+    assert reason.startswith("the record verifies, but the money went back because the payment failed: node 'seller'")
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "cancelled")
+    assert run.certified.reasons == [reason]
+    assert run.certified.certificate is not None
+    assert reason in run.certified.certificate.read_text()
+    assert verify_certificate(run.certified.certificate, run.certified.trust).ok
+
+
+@pytest.mark.wire
+def test_money_that_can_neither_move_nor_go_back_is_told_as_unfinished(
+    emulated: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def paid_in_part(_settlement: EmbeddedSettlement, _hold_id: str) -> None:
+        raise SettlementError("it was paid in part; release it again to finish it")
+
+    Failing(monkeypatch, times=100)
+    monkeypatch.setattr(EmbeddedSettlement, "cancel", paid_in_part)
+    run = run_certified(emulated(), SHORT, report=False)
+
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "unfinished")
+    assert "does not answer" in str(run.certified.settlement["reason"])
+    assert "paid in part" in str(run.certified.settlement["reason"])
+    assert run.certified.certificate is not None
+
+
+# On real nodes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LightningNetwork]]:
+    """The networks that sessions of this test start; afterwards none of their processes may be left."""
+    started: list[LightningNetwork] = []
+
+    class Watched(LightningNetwork):
+        def open(self) -> None:
+            super().open()
+            started.append(self)
+            pids.extend(filter(None, (self.process_id(name) for name in ("chain", *self.names))))
+
+    pids: list[int] = []
+    monkeypatch.setattr(opening, "LightningNetwork", Watched)
+    yield started
+    assert len(pids) >= 5
+    assert [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()] == []
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> CertifiedRun:
+    """One whole certified session that was paid from holds; do not change its files."""
+    return run_certified(shipped(), SHORT, runs=tmp_path_factory.mktemp("held"))
+
+
+class TestASessionPaidFromHolds:
+    pytestmark = real_nodes
+
+    def test_its_certificate_carries_the_payments_and_verifies_without_any_node(self, held: CertifiedRun) -> None:
+        assert (held.certified.verdict, held.certified.reasons) == ("PASS", [])
+        assert held.certified.certificate is not None
+        verdict = verify_certificate(held.certified.certificate, held.certified.trust)
+        assert verdict.ok, verdict.text
+        found = {check.name: check.detail for check in verdict.checks}
+        assert found["settlement over Lightning"].endswith("on regtest, each with its preimage and invoice")
+
+    def test_every_line_is_paid_to_the_msat_and_what_is_below_one_satoshi_is_carried(self, held: CertifiedRun) -> None:
+        settlement: Any = held.certified.settlement
+        paid = settlement["lightning"]["paid_msat"]
+        for kind, micro in settlement["amounts_micro"].items():  # a micro-euro is one msat at 100 000 EUR/BTC
+            assert paid[kind] == (micro if micro >= 1000 else 0), kind
+        assert {"import_energy", "v2g_energy"} <= {kind for kind, msat in paid.items() if msat > 10_000}
+
+    def test_balances_are_those_of_the_plan_and_what_was_paid_with_the_hubs_fees(self, held: CertifiedRun) -> None:
+        settlement: Any = held.certified.settlement
+        balances = settlement["balances_micro"]
+        paid = settlement["lightning"]
+        assert balances["held"] == 0
+        assert balances["charging_station"] == 5_000_000_000 + paid["paid_msat"]["import_energy"]
+        parties = sum(balances[name] for name in ("ev_owner", "aggregator", "charging_station"))
+        assert parties == 3 * 5_000_000_000 - paid["fees_msat"]
+
+    @pytest.mark.parametrize(
+        ("member", "sentence"),
+        [
+            ("preimage", "preimage"),
+            ("payment_hash", "hash"),
+            ("amount_msat", "msat"),
+            ("payee_node", "node"),
+        ],
+    )
+    def test_a_payment_changed_in_the_receipt_is_found_whoever_signs_it_again(
+        self, held: CertifiedRun, member: str, sentence: str
+    ) -> None:
+        receipt = receipt_of(held)
+        assert checked(held, receipt).endswith("each with its preimage and invoice")
+        payment = receipt["lightning"]["payments"][0]
+        old = payment[member]
+        payment[member] = old + 1 if isinstance(old, int) else old[:-1] + ("0" if old[-1] != "0" else "1")
+        with pytest.raises(RecordError, match=sentence):
+            checked(held, receipt)
+
+    def test_the_same_payments_do_not_pay_for_another_record(self, held: CertifiedRun) -> None:
+        with pytest.raises(RecordError):
+            checked(held, receipt_of(held), record_sha256="0" * 64)
+
+    def test_the_run_folder_keeps_the_journal_to_its_owner(self, held: CertifiedRun) -> None:
+        assert (held.folder / "settlement" / "journal.log").stat().st_mode & 0o077 == 0
+
+
+class TestSessionsOnNodes:
+    pytestmark = real_nodes
+
+    def test_a_post_paid_session_pays_the_same_as_a_held_one_and_leaves_no_process(
+        self, held: CertifiedRun, tmp_path: Path, networks: list[LightningNetwork]
+    ) -> None:
+        run = run_certified(shipped(("mode: hold ", "mode: post_paid ")), SHORT, runs=tmp_path, report=False)
+        assert len(networks) == 1
+        assert run.certified.verdict == "PASS", run.certified.reasons
+        one, other = receipt_of(run), receipt_of(held)
+        assert (one["lightning"]["mode"], other["lightning"]["mode"]) == ("post_paid", "hold")
+        assert one["lightning"]["lines"] == other["lightning"]["lines"]
+        assert run.certified.certificate is not None
+        assert verify_certificate(run.certified.certificate, run.certified.trust).ok
+
+    def test_a_record_that_does_not_verify_moves_nothing_on_the_nodes(
+        self, tmp_path: Path, networks: list[LightningNetwork]
+    ) -> None:
+        planted = shipped(("    vehicle: van  ", "    fault: {kind: sign}\n    vehicle: van  "))
+        with CertifiedSession(planted, SHORT, runs=tmp_path) as session:
+            session.announce()
+            log = session.runner.run()
+            run = session.conclude(log, report=False)
+            balances = {name: settled_sat(networks[0], name) for name in ("driver", "seller", "aggregator")}
+        assert run.certified.settlement["status"] == "cancelled"
+        assert "does not verify" in str(run.certified.settlement["reason"])
+        assert balances == dict.fromkeys(balances, 5_000_000)
+
+    def test_a_payee_that_died_and_came_back_while_its_money_was_held_is_paid_once(
+        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        died: list[bool] = []
+
+        def verify_while_the_seller_dies(record: bytes) -> None:
+            if not died:
+                died.append(True)
+                networks[0].kill("seller")
+                networks[0].start("seller")
+                networks[0].wait_ready()
+            verify_record(record)
+
+        monkeypatch.setattr("bench.certification.verify_record", verify_while_the_seller_dies)
+        with CertifiedSession(shipped(), SHORT, runs=tmp_path) as session:
+            session.announce()
+            run = session.conclude(session.runner.run(), report=False)
+            earned_sat = settled_sat(networks[0], "seller") - 5_000_000
+        assert died
+        settlement: Any = run.certified.settlement
+        assert (run.certified.verdict, settlement["status"]) == ("PASS", "settled"), run.certified.reasons
+        assert earned_sat == settlement["lightning"]["paid_msat"]["import_energy"] // 1000
+
+    def test_a_session_whose_hub_died_is_certified_unpaid_and_says_so(
+        self, tmp_path: Path, networks: list[LightningNetwork]
+    ) -> None:
+        with CertifiedSession(shipped(), SHORT, runs=tmp_path) as session:
+            session.announce()
+            log = session.runner.run()
+            networks[0].kill("hub")
+            run = session.conclude(log, report=False)
+        assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "none")
+        assert run.certified.certificate is not None
+        verdict = verify_certificate(run.certified.certificate, run.certified.trust)
+        assert verdict.ok, verdict.text
+        assert "nothing was paid" in str(run.certified.settlement["reason"])
+
+    def test_nodes_end_when_the_rack_cannot_be_opened(
+        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_given: Any, **_named: Any) -> None:
+            raise ConfigError("the rack is not there")
+
+        monkeypatch.setattr("bench.pipeline.Rack.open", refuse)
+        with (
+            pytest.raises(ConfigError, match="the rack is not there"),
+            CertifiedSession(shipped(), SHORT, runs=tmp_path),
+        ):
+            pass
+        assert len(networks) == 1
