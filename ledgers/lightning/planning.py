@@ -70,6 +70,7 @@ from ledgers.lightning.weights import (
 from ledgers.tariff import Price
 
 HUB, AGGREGATOR = "hub", "aggregator"
+_LND_POLICY = Policy()
 _MOST_SPOKES = 10_000
 _MOST_SESSIONS = 1_000_000
 _MOST_MSAT = 21_000_000 * 10**11  # all the bitcoin there will be
@@ -133,7 +134,7 @@ class Demand:
     v2g_share: Fraction = Fraction(0)
     export_payer: ExportPayer = ExportPayer.CHARGING_POINT
     vehicle_opener: VehicleOpener = VehicleOpener.HUB
-    hub_policy: Policy = Policy()
+    hub_policy: Policy = _LND_POLICY
     sat_per_vbyte: Fraction = Fraction(2)
     in_flight: int = 1
     wumbo: bool = False
@@ -297,7 +298,7 @@ class CapitalPlan:
             nodes=tuple(
                 NodePlan(
                     node,
-                    policy=self.demand.hub_policy if node == HUB else Policy(),
+                    policy=self.demand.hub_policy if node == HUB else _LND_POLICY,
                     on_chain_sat=anchor_wallet_sat(counts[node]),
                     options=tuple(options),
                 )
@@ -413,8 +414,10 @@ def first_refused(
         sides[ends] = (channel.capacity_sat - channel.push_sat - kept - opener_keeps_sat(rate)) * 1000
         sides[ends[::-1]] = (channel.push_sat - kept) * 1000
     for index, transfer in enumerate(transfers):
-        path = [node for node in (transfer.payer, hub, transfer.payee) if network.node(node)]
-        hops = [(a, b) for a, b in itertools.pairwise(path) if a != b]
+        for node in (transfer.payer, transfer.payee):
+            network.node(node)
+        path = (transfer.payer, hub, transfer.payee)
+        hops = [(sender, receiver) for sender, receiver in itertools.pairwise(path) if sender != receiver]
         fee_msat = forwarding_fee_msat(policy, transfer.amount_msat) if len(hops) == 2 else 0
         amounts = [transfer.amount_msat] if len(hops) == 1 else [transfer.amount_msat + fee_msat, transfer.amount_msat]
         for hop, amount_msat in zip(hops, amounts, strict=True):

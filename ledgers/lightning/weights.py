@@ -24,10 +24,8 @@ FEE_FLOOR_SAT_PER_KW = 253  # lnd: chainfee.FeePerKwFloor
 COMMITMENT_CAP_SAT_PER_KW = 2500  # lnd: max-commit-fee-rate-anchors, 10 sat/vB by default
 ANCHOR_SAT = 330  # BOLT 3: each of the two anchor outputs; the opener pays both
 DUST_LIMIT_SAT = 354  # BOLT 3: "Dust Limits", an output to an unknown SegWit version; lnd asks for it in every channel
-ANCHOR_WALLET_SAT = (
-    10_000  # lnd keeps so much in the wallet for each anchor channel (lnwallet: AnchorChanReservedValue)
-)
-ANCHOR_WALLET_MOST_SAT = 100_000  # and never more than this (lnwallet: MaxAnchorChanReservedValue)
+ANCHOR_WALLET_SAT = 10_000  # lnd keeps so much in the wallet for each channel with anchors (AnchorChanReservedValue)
+ANCHOR_WALLET_MOST_SAT = 100_000  # and never more than this (MaxAnchorChanReservedValue)
 MOST_HTLCS = 483  # BOLT 2: max_accepted_htlcs; lnd asks for it
 
 _SCALE = 4  # BIP 141: a byte that is no witness weighs 4
@@ -61,7 +59,7 @@ def virtual_bytes(weight: int) -> int:
 
 
 def sat_per_kw(sat_per_vbyte: int | str | Decimal | Fraction) -> int:
-    """lnd's fee rate in satoshi per 1000 weight units, rounded down, at least its floor."""
+    """A fee rate as lnd counts it: satoshi per 1000 weight units, rounded down, at least its floor."""
     return max(FEE_FLOOR_SAT_PER_KW, int(Fraction(sat_per_vbyte) * 1000 / _SCALE))
 
 
@@ -71,7 +69,7 @@ def commitment_sat_per_kw(market_sat_per_kw: int) -> int:
 
 
 def fee_sat(weight: int, rate_sat_per_kw: int) -> int:
-    """lnd's fee for a weight, rounded down (chainfee: FeeForWeight)."""
+    """The fee for a weight, rounded down as lnd does (chainfee: FeeForWeight)."""
     return weight * rate_sat_per_kw // 1000
 
 

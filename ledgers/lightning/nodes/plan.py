@@ -144,8 +144,8 @@ class NetworkPlan:
                     )
                 if channel.capacity_sat > LARGEST_CHANNEL_SAT and WUMBO_OPTION not in self.node(end).options:
                     raise NetworkRefused(
-                        f"channel {channel.opener!r} to {channel.peer!r} has capacity_sat {channel.capacity_sat}, above "
-                        f"{LARGEST_CHANNEL_SAT}; give node {end!r} the option {WUMBO_OPTION}"
+                        f"channel {channel.opener!r} to {channel.peer!r} has capacity_sat {channel.capacity_sat}, "
+                        f"above {LARGEST_CHANNEL_SAT}; give node {end!r} the option {WUMBO_OPTION}"
                     )
 
     def node(self, name: str) -> NodePlan:
