@@ -17,6 +17,7 @@ from ledgers.lightning.client.errors import LndNotFound
 from ledgers.lightning.journal import Debt, Journal
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.nodes.plan import ChannelPlan, NetworkPlan, NodePlan
+from ledgers.lightning.nodes.processes import wait_until
 from ledgers.lightning.rebalancing import (
     LEAST_MSAT,
     Link,
@@ -280,6 +281,9 @@ class TestRealNodes:
         ]
         agreed = Agreed(paid.payment_hash, paid.amount_msat, paid.description_hash, hub.public_key)
         payment = hub.pay(texts[0], agreed, fee_limit_msat=5_000, max_parts=1, circle=way)
+        wait_until(
+            lambda: not any(channel.pending_hashes for channel in hub.channels()), limit_s=15, what="the payment to end"
+        )
         before = in_channels_msat(hub)
         with Rebalancer(tmp_path / "died", ring, limit=LIMIT) as rebalancer:
             with pytest.raises(LedgerBusy):
