@@ -468,9 +468,12 @@ def nodes_status(
     *,
     watching: Annotated[bool, typer.Option("--watch", help="Draw it anew each second; Ctrl-C ends that.")] = False,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="With --watch: stop after so long.")] = None,
+    sessions: Annotated[
+        int | None, typer.Option(min=1, help="Sessions that a channel serves: what its costs come to in one.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how a running network is: blocks, wallets, channels and what lies on each side, fees, memory."""
+    """Say how a running network is: blocks, wallets, channels and what lies on each side, fees, costs, memory."""
     from bench.commands.nodes import status, watch
     from drivers.errors import ConfigError
     from ledgers.lightning.nodes.status import picture
@@ -479,11 +482,13 @@ def nodes_status(
         raise ConfigError("--seconds goes with --watch; add it, or leave it out")
     if watching and as_json:
         raise ConfigError("--watch draws for people; leave out --watch or --json")
+    if watching and sessions is not None:
+        raise ConfigError("--watch shows no costs of a session; leave out --watch or --sessions")
     if watching:
         with contextlib.suppress(KeyboardInterrupt):
             watch(name, seconds=seconds)
         return
-    found = status(name)
+    found = status(name, sessions=sessions)
     _tell(found.to_json(), lambda: typer.echo(picture(found)), as_json=as_json)
 
 

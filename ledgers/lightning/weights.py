@@ -46,6 +46,8 @@ TO_LOCAL_SWEEP_WEIGHT = _SCALE * (_BASE + _INPUT + _OUTPUT_32) + _SEGWIT + _TO_L
 """Who closed by force takes his money, after the delay, into a coin of his own."""
 TO_REMOTE_SWEEP_WEIGHT = _SCALE * (_BASE + _INPUT + _OUTPUT_32) + _SEGWIT + _TO_REMOTE_WITNESS
 """The other side takes its money, a block after the commitment."""
+TO_REMOTE_KEY_SWEEP_WEIGHT = _SCALE * (_BASE + _INPUT + _OUTPUT_32) + _SEGWIT + _KEY_HASH_WITNESS
+"""The same in a channel without anchors, where its money waits at a key of its own."""
 
 
 def closing_weight(outputs: int) -> int:
