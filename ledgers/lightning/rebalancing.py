@@ -283,15 +283,22 @@ class Rebalancer:
         first = plan = self._plan(before, wanted)
         if dry_run:
             return self._result(before, plan.after, wanted, first, (), plan.words, dry_run=True)
-        paid: list[PaidCircle] = [*resumed]
+        paid: list[PaidCircle] = []
         now = before
-        while plan.circles and len(paid) < most:
+        # A payment that comes back the way it went costs a fee for nothing; all fees together keep the limit, too.
+        left_msat = sum(self.limit.msat(circle.amount_msat) for circle in plan.circles)
+        while plan.circles and len(paid) < most and plan.circles[0].fee_msat <= left_msat:
             paid.append(self._pay(plan.circles[0], now))
+            left_msat -= paid[-1].fee_msat
             now = self.look()
             plan = self._plan(now, wanted)
         words = plan.words
         if plan.circles:
-            words = f"{most} payments were made and more would bring the channels nearer; call it again"
+            words = (
+                f"{len(paid)} payments were made, some came back the way they went, and the fee limit or the number of "
+                "payments is reached; call it again to go on"
+            )
+        paid = [*resumed, *paid]
         return self._result(before, now, wanted, first, tuple(paid), words, dry_run=False)
 
     # Private.
