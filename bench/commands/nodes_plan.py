@@ -78,10 +78,11 @@ def text(plan: CapitalPlan) -> str:
         f"{'spokes':<28}{'sends':>14}{'can':>12}{'receives':>14}{'can':>12} sat, dry after",
         *(_spoke_line(group) for group in _groups(plan)),
         "",
-        f"{len(plan.channels)} channels; in them {plan.hub_capital_sat} sat of the hub, {plan.spokes_capital_sat} of spokes",
-        f"pushed by the hub, so owed to it: {plan.pushed_sat} sat",
+        f"{len(plan.channels)} channels: {plan.hub_capital_sat} sat of the hub, {plan.spokes_capital_sat} of spokes",
+        f"pushed by the hub, so owed to it outside: {plan.pushed_sat} sat",
         f"on the chain before: {plan.hub_on_chain_sat} sat of the hub, {plan.spokes_on_chain_sat} of the spokes",
-        f"fees at {demand.sat_per_vbyte} sat/vB: open {plan.open_sat} sat, close {plan.close_sat} ({plan.force_close_sat} by force)",
+        f"to open all at {demand.sat_per_vbyte} sat/vB: {plan.open_sat} sat",
+        f"to close all: {plan.close_sat} sat, by force {plan.force_close_sat} sat",
         f"until the rebalancing the hub earns {_sat(plan.hub_earns_msat)} sat",
     ]
     return "\n".join(lines)
