@@ -105,11 +105,28 @@ class Circle:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """What circles cannot bring: `node` misses `amount_msat` in a channel with `peer`.
+
+    A further channel that `peer` opens and pushes so much over brings it, or the same paid back on the chain.
+    """
+
+    channel_id: int
+    node: str
+    peer: str
+    amount_msat: int
+
+
+@dataclass(frozen=True, slots=True)
 class RebalancePlan:
-    """The payments in their order, and the channels as they are after them; `words` says what they cannot do."""
+    """The payments in their order, and the channels as they are after them; `words` says what they cannot do.
+
+    `missing` are the channels that they leave away from their targets, worst first.
+    """
 
     circles: tuple[Circle, ...]
     after: tuple[Link, ...]
+    missing: tuple[Missing, ...]
     words: str
 
     @property
@@ -171,7 +188,8 @@ def plan_circles(
         for hop in best.hops:
             now[hop.channel_id] = now[hop.channel_id].shifted(hop.sender, hop.amount_msat)
     after = tuple(now[link.channel_id] for link in links)
-    return RebalancePlan(tuple(circles), after, _words(after, targets, least_msat, done=bool(circles)))
+    missing = _missing(after, targets, least_msat)
+    return RebalancePlan(tuple(circles), after, missing, _words(after, missing, done=bool(circles)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +217,7 @@ class Rebalanced:
     paid: tuple[PaidCircle, ...]
     distance_before_msat: int
     distance_after_msat: int
+    missing: tuple[Missing, ...]
     words: str
 
     @property
@@ -274,32 +293,38 @@ class Rebalancer:
     def run(self, targets: Targets = as_opened, *, dry_run: bool = False, most: int = MOST_PAYMENTS) -> Rebalanced:
         """Bring the channels to their targets, or only say how (`dry_run`); stops after `most` payments.
 
-        The targets are taken of the channels as they are at the beginning. Raises what a payment raises; what was paid
-        until then stays paid, and the next run goes on from there.
+        The targets are taken of the channels as they are at the beginning. A payment that fails ends it, and `words`
+        says why. Raises OutcomeUnknown when nobody can tell how one ended: the next run finds out and goes on; and what
+        else a node says.
         """
         resumed = () if dry_run else self.resume()
         before = self.look()
         wanted = targets(before)
         first = plan = self._plan(before, wanted)
         if dry_run:
-            return self._result(before, plan.after, wanted, first, (), plan.words, dry_run=True)
+            return self._result(before, plan.after, wanted, first, (), plan, dry_run=True)
         paid: list[PaidCircle] = []
         now = before
         # A payment that comes back the way it went costs a fee for nothing; all fees together keep the limit, too.
         left_msat = sum(self.limit.msat(circle.amount_msat) for circle in plan.circles)
-        while plan.circles and len(paid) < most and plan.circles[0].fee_msat <= left_msat:
-            paid.append(self._pay(plan.circles[0], now))
-            left_msat -= paid[-1].fee_msat
+        failed = ""
+        while plan.circles and len(paid) < most and plan.circles[0].fee_msat <= left_msat and not failed:
+            try:
+                paid.append(self._pay(plan.circles[0], now))
+                left_msat -= paid[-1].fee_msat
+            except PaymentFailed as error:
+                failed = str(error)
             now = self.look()
             plan = self._plan(now, wanted)
-        words = plan.words
+        left = plan
         if plan.circles:
             words = (
                 f"{len(paid)} payments were made, some came back the way they went, and the fee limit or the number of "
                 "payments is reached; call it again to go on"
             )
+            left = replace(plan, missing=_missing(now, wanted, self.least_msat), words=failed or words)
         paid = [*resumed, *paid]
-        return self._result(before, now, wanted, first, tuple(paid), words, dry_run=False)
+        return self._result(before, now, wanted, first, tuple(paid), left, dry_run=False)
 
     # Private.
 
@@ -319,7 +344,7 @@ class Rebalancer:
         targets: Mapping[int, int],
         plan: RebalancePlan,
         paid: tuple[PaidCircle, ...],
-        words: str,
+        left: RebalancePlan,
         *,
         dry_run: bool,
     ) -> Rebalanced:
@@ -331,7 +356,8 @@ class Rebalancer:
             paid=paid,
             distance_before_msat=distance_msat(before, targets),
             distance_after_msat=distance_msat(after, targets),
-            words=words,
+            missing=left.missing,
+            words=left.words,
         )
 
     def _pay(self, circle: Circle, links: Sequence[Link]) -> PaidCircle:
@@ -576,32 +602,32 @@ def _amounts(
     return found[::-1]
 
 
-def _words(links: Sequence[Link], targets: Mapping[int, int], least_msat: int, *, done: bool) -> str:
+def _missing(links: Sequence[Link], targets: Mapping[int, int], least_msat: int) -> tuple[Missing, ...]:
+    found = []
+    for link in links:
+        excess = link.left.balance_msat - targets.get(link.channel_id, link.left.balance_msat)
+        if abs(excess) >= least_msat:
+            low = link.right if excess > 0 else link.left
+            found.append(Missing(link.channel_id, low.node, link.other(low.node), abs(excess)))
+    return tuple(sorted(found, key=lambda item: (-item.amount_msat, item.channel_id)))
+
+
+def _words(links: Sequence[Link], missing: Sequence[Missing], *, done: bool) -> str:
     """Why no (further) circular payment helps, and what does; empty when every channel is at its target."""
-    wrong = sorted(
-        (
-            (abs(link.left.balance_msat - targets[link.channel_id]), link)
-            for link in links
-            if link.channel_id in targets and abs(link.left.balance_msat - targets[link.channel_id]) >= least_msat
-        ),
-        key=lambda item: (-item[0], item[1].channel_id),
-    )
-    if not wrong:
+    if not missing:
         return ""
-    amount, worst = wrong[0]
-    low = worst.left if worst.left.balance_msat < targets[worst.channel_id] else worst.right
-    other = worst.other(low.node)
+    worst = missing[0]
+    sat = worst.amount_msat // 1000
+    others = f" (and {len(missing) - 1} more channels)" if len(missing) > 1 else ""
     remedy = (
-        f"open a further channel from {other!r} to {low.node!r} that pushes {amount // 1000} sat, or pay them back on "
-        "chain (a swap)"
+        f"{worst.node!r} misses {sat} sat in its channel with {worst.peer!r}{others}; open a further channel from "
+        f"{worst.peer!r} to {worst.node!r} that pushes {sat} sat, or pay them back on chain (a swap)"
     )
-    missing = f"{low.node!r} misses {amount // 1000} sat in its channel with {other!r}"
     if next(_rings(links), None) is None:
-        pairs = {frozenset((link.left.node, link.right.node)) for link in links}
-        shape = "a star with one channel for each spoke" if len(pairs) == len(links) else "these channels"
-        return f"no circular payment can move money here, because {shape} has no circle: {missing}; {remedy}"
+        return (
+            "no circular payment can move money here, because a network with one channel for each spoke has no "
+            f"circle: {remedy}"
+        )
     if done:
-        return f"circular payments bring the channels no nearer after these: {missing}; {remedy}"
-    return (
-        f"no circle through these channels brings money where it is missing within the fee limit: {missing}; {remedy}"
-    )
+        return f"circular payments bring the channels no nearer after these: {remedy}"
+    return f"no circle through these channels brings money where it is missing within the fee limit: {remedy}"

@@ -14,6 +14,7 @@ import pytest
 from bench.cli import BAD_INPUT, PASS, main
 from bench.commands import nodes
 from ledgers.lightning.nodes.build import build_programs
+from ledgers.lightning.nodes.plan import Policy
 from ledgers.lightning.planning import Demand, SessionMoney, plan_network
 
 SMALL = ("--vehicles", "3", "--stations", "2", "--sessions", "4", "--import-msat", "224750000")
@@ -88,8 +89,15 @@ class TestPlan:
         code, out, _ = run("plan", *V2G, "--base-fee-msat", "2000", "--seed", "9", "--write", path)
         assert (code, out.splitlines()[-1]) == (PASS, f"written to {path}; start it with: v2gbench nodes up {path}")
         network = nodes.load_network(path)
-        assert (network.name, network.seed, network.node("hub").policy.base_fee_msat) == ("yard3", 9, 2000)
-        assert len(network.channels) == 5
+        demand = Demand(
+            3,
+            2,
+            SessionMoney(224_750_000, 100_000_000),
+            4,
+            v2g_share=Fraction(1, 2),
+            hub_policy=Policy(base_fee_msat=2000),
+        )
+        assert network == plan_network(demand).network("yard3", seed=9)
         code, _, err = run("plan", *V2G, "--write", path)
         assert (code, "is there already; choose another name" in err) == (BAD_INPUT, True)
 

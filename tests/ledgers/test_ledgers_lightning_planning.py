@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections import Counter
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from ledgers.lightning.client import Agreed, LndClient, NodeAccess
 from ledgers.lightning.client.errors import NoRoute, NotEnoughMoney, PaymentFailed
+from ledgers.lightning.client.lnd import wait_held
 from ledgers.lightning.client.values import hash_of
 from ledgers.lightning.errors import NetworkRefused
 from ledgers.lightning.nodes.network import LightningNetwork
@@ -252,6 +254,23 @@ def pay(clients: dict[str, LndClient], transfer: Transfer) -> int:
     return clients[transfer.payer].pay(text, agreed, fee_limit_msat=10_000, max_parts=1).fee_msat
 
 
+def hold(clients: dict[str, LndClient], transfer: Transfer) -> str:
+    """Place a hold in one part and wait until it lies at the payee's node; returns its preimage."""
+    preimage, record = os.urandom(32).hex(), "ab" * 32
+    payer, payee = clients[transfer.payer], clients[transfer.payee]
+    text = payee.add_hold_invoice(
+        transfer.amount_msat,
+        payment_hash=hash_of(preimage),
+        description_hash=record,
+        expiry_s=600,
+        cltv_blocks=144,
+    )
+    agreed = Agreed(hash_of(preimage), transfer.amount_msat, record, payee.public_key)
+    payer.begin(text, agreed, fee_limit_msat=10_000, max_parts=1)
+    wait_held(payer, payee, hash_of(preimage), wait_s=20)
+    return preimage
+
+
 def carried(clients: dict[str, LndClient], transfers: Sequence[Transfer]) -> tuple[int, PaymentFailed | None]:
     """How many of these pass, and what the first that does not is refused with."""
     for index, transfer in enumerate(transfers):
@@ -268,10 +287,11 @@ def carried(clients: dict[str, LndClient], transfers: Sequence[Transfer]) -> tup
 class TestRealNodes:
     @pytest.mark.parametrize("first", ["import", "export"])
     def test_a_planned_network_carries_the_worst_orders_and_then_is_dry(self, first: str) -> None:
-        plan = plan_network(SMALL)
+        opener = VehicleOpener.HUB if first == "import" else VehicleOpener.VEHICLE
+        plan = plan_network(replace(SMALL, vehicle_opener=opener))
         order = imports(SMALL) if first == "import" else exports(SMALL)
         rest = exports(SMALL) if first == "import" else imports(SMALL)
-        with running(plan.network("planned-small")) as clients:
+        with running(plan.network(f"planned-{opener}")) as clients:
             assert carried(clients, order) == (len(order), None)
             # Who has made all its payments cannot make one of a thousandth more.
             made = Counter(transfer.payer for transfer in order)
@@ -306,6 +326,22 @@ class TestRealNodes:
             smaller = replace(order[5], amount_msat=order[5].amount_msat - 1000)
             assert refused(less, [*order[:5], smaller]) is None
             assert carried(clients, [smaller]) == (1, None)
+
+    def test_what_is_held_at_once_is_counted(self) -> None:
+        held = Demand(1, 2, SessionMoney(300_000_000), sessions_per_vehicle=6, in_flight=3)
+        network = plan_network(held).network("planned-held")
+        one_by_one = plan_network(replace(held, in_flight=1)).network().channels[2]
+        assert one_by_one.capacity_sat < network.channels[2].capacity_sat
+        network = replace(network, channels=(*network.channels[:2], one_by_one))
+        with running(network) as clients:
+            for payee, fit in (("point-1", 3), ("point-2", 2)):
+                preimages = []
+                with contextlib.suppress(PaymentFailed):
+                    for _ in range(3):
+                        preimages.append(hold(clients, Transfer("vehicle-1", payee, 300_000_000)))
+                for preimage in preimages:
+                    clients[payee].settle_invoice(preimage)
+                assert len(preimages) == fit, payee
 
     @pytest.mark.parametrize("wumbo", [False, True])
     def test_more_than_one_channel_holds_goes_over_parallel_ones_or_a_large_one(self, wumbo: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from ledgers.errors import LedgerBusy, SettlementError
 from ledgers.lightning.client import Agreed, Circle, EdgePolicy, FeeLimit, InvoiceState, LndClient, NodeAccess
 from ledgers.lightning.client.errors import LndNotFound
+from ledgers.lightning.client.wire import ask_invoice, ask_pay
 from ledgers.lightning.journal import Debt, Journal
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.nodes.plan import ChannelPlan, NetworkPlan, NodePlan
@@ -52,10 +54,14 @@ class TestPlan:
         plan = plan_circles(links, as_opened(links))
         assert plan.circles == ()
         assert plan.words == (
-            "no circular payment can move money here, because a star with one channel for each spoke has no circle: "
-            "'van' misses 4000000 sat in its channel with 'hub'; open a further channel from 'hub' to 'van' that "
-            "pushes 4000000 sat, or pay them back on chain (a swap)"
+            "no circular payment can move money here, because a network with one channel for each spoke has no circle: "
+            "'van' misses 4000000 sat in its channel with 'hub' (and 1 more channels); open a further channel from "
+            "'hub' to 'van' that pushes 4000000 sat, or pay them back on chain (a swap)"
         )
+        assert [(item.node, item.peer, item.amount_msat) for item in plan.missing] == [
+            ("van", "hub", 4 * MSAT),
+            ("hub", "evse", 4 * MSAT),
+        ]
 
     def test_parallel_channels_are_made_even_by_one_payment_of_two_hops(self) -> None:
         links = [link(1, "hub", "van", 9 * MSAT, 1 * MSAT), link(2, "hub", "van", 1 * MSAT, 9 * MSAT)]
@@ -124,6 +130,20 @@ class TestPlan:
             plan_circles([link(1, "hub", "van", MSAT, MSAT)], {7: 0})
         with pytest.raises(SettlementError, match="state 1 or more"):
             plan_circles([], {}, least_msat=0)
+
+    def test_a_circle_is_asked_for_with_first_and_last_channel(self) -> None:
+        way = Circle(1, 2, "02" + "ab" * 32, LND)
+        sent = ask_pay("lnbcrt1", fee_limit_msat=5, timeout_s=1, max_parts=1, circle=way).request
+        assert (list(sent.outgoing_chan_ids), sent.last_hop_pubkey.hex(), sent.allow_self_payment) == (
+            [1],
+            way.last_hop,
+            True,
+        )
+        asked = ask_invoice(1000, preimage="ab" * 32, description_hash="cd" * 32, expiry_s=1, circle=way).request
+        ((hop,),) = [hint.hop_hints for hint in asked.route_hints]
+        assert (hop.chan_id, hop.fee_base_msat, hop.fee_proportional_millionths) == (2, 1001, 1)
+        plain = ask_pay("lnbcrt1", fee_limit_msat=5, timeout_s=1, max_parts=1).request
+        assert (list(plain.outgoing_chan_ids), plain.allow_self_payment) == ([], False)
 
     @given(st.integers(0, 2**32))
     def test_no_plan_makes_money_or_leads_away_from_the_targets(self, seed: int) -> None:
@@ -296,6 +316,34 @@ class TestRealNodes:
             hub.lookup_invoice(unknown.payment_hash)
         assert in_channels_msat(hub) == before
         assert oct((tmp_path / "died" / "journal.log").stat().st_mode & 0o777) == "0o600"
+
+    def test_fees_that_were_raised_meanwhile_fail_the_payment_and_the_result_says_so(
+        self, ring: dict[str, LndClient], tmp_path: Path
+    ) -> None:
+        class Cheaper(Rebalancer):
+            """Sees policies of yesterday: no fee at all."""
+
+            def look(self) -> tuple[Link, ...]:
+                free = EdgePolicy(0, 0, 80, disabled=False)
+                return tuple(
+                    replace(item, left=replace(item.left, policy=free), right=replace(item.right, policy=free))
+                    for item in super().look()
+                )
+
+        def targets(links: Sequence[Link]) -> dict[int, int]:
+            one, two = (item for item in links if {item.left.node, item.right.node} == {"evse", "hub"})
+            return {
+                one.channel_id: one.left.balance_msat + 60_000_000,
+                two.channel_id: two.left.balance_msat - 60_000_000,
+            }
+
+        with Cheaper(tmp_path, ring, limit=FeeLimit(base_msat=10, ppm=0)) as rebalancer:
+            done = rebalancer.run(targets)
+            assert done.paid == ()
+            assert done.words.endswith("nothing was paid (lnd: FAILURE_REASON_NO_ROUTE)")
+            assert {item.amount_msat for item in done.missing} == {60_000_000}
+            assert done.distance_after_msat == done.distance_before_msat
+            assert rebalancer.resume() == ()
 
     def test_a_fee_above_the_limit_is_not_paid(self, ring: dict[str, LndClient], tmp_path: Path) -> None:
         with Rebalancer(tmp_path, ring, limit=FeeLimit(base_msat=999, ppm=0), least_msat=1000) as rebalancer:
