@@ -83,16 +83,15 @@ class TestRealChain:
         assert costs.opened_sat == costly.chain.money().node_fees_sat
         assert f"in all: opened for {costs.opened_sat} sat" in picture(read_status(costly.folder))
 
-    @pytest.mark.parametrize("peer", ["van", "evse"])
+    @pytest.mark.parametrize(("peer", "push_sat"), [("van", 200_000), ("evse", 200_000), ("evse", 0), ("van", 300)])
     def test_a_cooperative_close_costs_what_was_predicted_also_when_fees_spike(
-        self, costly: LightningNetwork, peer: str
+        self, costly: LightningNetwork, peer: str, push_sat: int
     ) -> None:
         costly.fund("hub", 700_000)
-        costly.open_channel("hub", peer, capacity_sat=600_000, push_sat=200_000)
+        point = costly.open_channel("hub", peer, capacity_sat=600_000, push_sat=push_sat)
         costly.wait_ready()
         costly.spike_fees(40)
-        before = told(costly)
-        predicted = next(channel for channel in before.channels if channel.peer == peer)
+        predicted = next(channel for channel in told(costly).channels if channel.point == point)
         spent = costly.chain.money().node_fees_sat
         txid = costly.calls("hub").close_channel(predicted.point, force=False)
         costly.calm_fees()

@@ -335,9 +335,9 @@ class TestRealNodes:
         network = replace(network, channels=(*network.channels[:2], one_by_one))
         with running(network) as clients:
             for payee, fit in (("point-1", 3), ("point-2", 2)):
-                preimages = []
+                preimages: list[str] = []
                 with contextlib.suppress(PaymentFailed):
-                    for _ in range(3):
+                    while len(preimages) < 3:
                         preimages.append(hold(clients, Transfer("vehicle-1", payee, 300_000_000)))
                 for preimage in preimages:
                     clients[payee].settle_invoice(preimage)
