@@ -33,7 +33,6 @@ from ledgers.lightning.client.values import ChannelState
 from ledgers.lightning.client.values import Circle as Way
 from ledgers.lightning.client.wire import HINT_MSAT
 from ledgers.lightning.journal import Debt, DebtState, Journal
-from ledgers.lightning.weights import HTLC_WEIGHT, fee_sat
 
 LEAST_MSAT = 1_000_000
 """Nothing smaller is moved by default: the hub's usual fee would be a thousandth of it."""
@@ -461,8 +460,8 @@ class Rebalancer:
         total = mine.local_msat + both[right].local_msat
         return Link(
             channel_id=channel_id,
-            left=Side(left, mine.local_msat, _sendable_msat(mine), by_name[left]),
-            right=Side(right, both[right].local_msat, _sendable_msat(both[right]), by_name[right]),
+            left=Side(left, mine.local_msat, mine.can_send_msat, by_name[left]),
+            right=Side(right, both[right].local_msat, both[right].can_send_msat, by_name[right]),
             left_opened_msat=total - mine.pushed_msat if mine.initiator else mine.pushed_msat,
         )
 
@@ -472,15 +471,6 @@ class Rebalancer:
 
 def _moved(side: Side, msat: int) -> Side:
     return replace(side, balance_msat=side.balance_msat + msat, sendable_msat=max(0, side.sendable_msat + msat))
-
-
-def _sendable_msat(channel: ChannelState) -> int:
-    """What one payment can take out of a channel: lnd tells balances in whole satoshi, so one is left as a margin."""
-    left = channel.local_msat - channel.reserve_msat - 1000
-    if channel.initiator:  # lnd: CalcFeeBuffer, for one HTLC more than this one
-        weight = channel.commit_weight + 2 * HTLC_WEIGHT
-        left -= fee_sat(weight, 2 * channel.commit_sat_per_kw) * 1000 - channel.commit_fee_msat
-    return max(0, left)
 
 
 def _nodes(links: Sequence[Link]) -> list[str]:

@@ -83,11 +83,19 @@ def reserve_sat(capacity_sat: int) -> int:
 def opener_keeps_sat(rate_sat_per_kw: int, *, in_flight: int = 1) -> int:
     """What the opener cannot send beside the reserve: both anchors, and the commitment fee with lnd's buffer.
 
-    The buffer pays the commitment at twice its rate with one HTLC more than the `in_flight` ones (BOLT 2: "fee spike
-    buffer"; lnd: CalcFeeBuffer).
+    So many HTLCs wait in the channel at once, the last payment among them.
     """
-    weight = COMMITMENT_WEIGHT + (in_flight + 1) * HTLC_WEIGHT
-    return 2 * ANCHOR_SAT + fee_sat(weight, 2 * commitment_sat_per_kw(rate_sat_per_kw))
+    weight = COMMITMENT_WEIGHT + (in_flight - 1) * HTLC_WEIGHT
+    return 2 * ANCHOR_SAT + fee_buffer_sat(weight, commitment_sat_per_kw(rate_sat_per_kw))
+
+
+def fee_buffer_sat(commitment_weight: int, commitment_rate_sat_per_kw: int) -> int:
+    """What the opener keeps for the commitment's fee when it sends one payment more, the fee itself included.
+
+    It pays the commitment at twice its rate, with that HTLC and another one (BOLT 2: "fee spike buffer"; lnd:
+    CalcFeeBuffer).
+    """
+    return fee_sat(commitment_weight + 2 * HTLC_WEIGHT, 2 * commitment_rate_sat_per_kw)
 
 
 def opener_sendable_msat(capacity_sat: int, push_sat: int, rate_sat_per_kw: int, *, in_flight: int = 1) -> int:

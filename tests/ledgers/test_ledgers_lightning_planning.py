@@ -292,6 +292,15 @@ class TestRealNodes:
         order = imports(SMALL) if first == "import" else exports(SMALL)
         rest = exports(SMALL) if first == "import" else imports(SMALL)
         with running(plan.network(f"planned-{opener}")) as clients:
+            # What the plan says of each channel is what its node says of it.
+            told = Counter(
+                (channel.capacity_msat // 1000, *sorted((channel.can_send_msat, channel.can_receive_msat)))
+                for channel in clients["hub"].channels()
+            )
+            assert told == Counter(
+                (channel.capacity_sat, *sorted((channel.opener_can_send_msat, channel.peer_can_send_msat)))
+                for channel in plan.channels
+            )
             assert carried(clients, order) == (len(order), None)
             # Who has made all its payments cannot make one of a thousandth more.
             made = Counter(transfer.payer for transfer in order)

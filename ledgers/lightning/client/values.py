@@ -46,9 +46,9 @@ class NodeInfo:
 class ChannelState:
     """One channel as its owner sees it, in msat.
 
-    `can_send_msat` and `can_receive_msat` are the balances less the reserves that the protocol keeps locked (BOLT 2,
-    channel_reserve_satoshis); the commitment fee of one more HTLC can make the first a little smaller still.
-    lnd tells balances of channels in whole satoshi.
+    `can_send_msat` and `can_receive_msat` are what one payment can take: the balances less the reserves that the
+    protocol keeps locked (BOLT 2, channel_reserve_satoshis), and on the opener's side less what the commitment's fee may
+    become (lnd: CalcFeeBuffer). lnd tells balances of channels in whole satoshi.
     """
 
     channel_id: int
@@ -65,10 +65,6 @@ class ChannelState:
     pending_hashes: tuple[str, ...]  # payment hashes of the HTLCs in it
     point: str = ""  # its funding output, "txid:index"
     pushed_msat: int = 0  # what the opener gave the peer at the beginning
-    reserve_msat: int = 0  # of our side
-    peer_reserve_msat: int = 0
-    commit_sat_per_kw: int = 0  # fee rate of its commitment transaction
-    commit_weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from ledgers.lightning.client.values import (
     RouteOffer,
     hash_of,
 )
+from ledgers.lightning.weights import fee_buffer_sat
 
 T = TypeVar("T")
 
@@ -371,6 +372,10 @@ def read_channels(message: Any) -> tuple[ChannelState, ...]:
 
 def _channel(message: Any) -> ChannelState:
     local, remote = int(message.local_balance) * 1000, int(message.remote_balance) * 1000
+    reserve, peer_reserve = (
+        int(side.chan_reserve_sat) * 1000 for side in (message.local_constraints, message.remote_constraints)
+    )
+    buffer = fee_buffer_sat(message.commit_weight, message.fee_per_kw) * 1000 - int(message.commit_fee) * 1000
     return ChannelState(
         channel_id=message.chan_id,
         peer=message.remote_pubkey,
@@ -381,15 +386,11 @@ def _channel(message: Any) -> ChannelState:
         unsettled_msat=message.unsettled_balance * 1000,
         commit_fee_msat=message.commit_fee * 1000,
         initiator=message.initiator,
-        can_send_msat=max(0, local - int(message.local_constraints.chan_reserve_sat) * 1000),
-        can_receive_msat=max(0, remote - int(message.remote_constraints.chan_reserve_sat) * 1000),
+        can_send_msat=max(0, local - reserve - (max(0, buffer) if message.initiator else 0)),
+        can_receive_msat=max(0, remote - peer_reserve - (0 if message.initiator else max(0, buffer))),
         pending_hashes=tuple(htlc.hash_lock.hex() for htlc in message.pending_htlcs),
         point=message.channel_point,
         pushed_msat=int(message.push_amount_sat) * 1000,
-        reserve_msat=int(message.local_constraints.chan_reserve_sat) * 1000,
-        peer_reserve_msat=int(message.remote_constraints.chan_reserve_sat) * 1000,
-        commit_sat_per_kw=message.fee_per_kw,
-        commit_weight=message.commit_weight,
     )
 
 
