@@ -41,6 +41,7 @@ _TO_REMOTE_WITNESS = 1 + 1 + 73 + 1 + 37
 FUNDING_WEIGHT = _SCALE * (_BASE + _INPUT + 2 * _OUTPUT_32) + _SEGWIT + _KEY_HASH_WITNESS
 """One coin of the wallet (pay to witness key hash) in, the channel and the change (lnd: Taproot) out."""
 COMMITMENT_WEIGHT = 900 + 224  # BOLT 3, Appendix A: with anchors
+PLAIN_COMMITMENT_WEIGHT = 500 + 224  # BOLT 3, Appendix A: without
 HTLC_WEIGHT = 172  # BOLT 3: each HTLC that is not dust
 TO_LOCAL_SWEEP_WEIGHT = _SCALE * (_BASE + _INPUT + _OUTPUT_32) + _SEGWIT + _TO_LOCAL_WITNESS
 """Who closed by force takes his money, after the delay, into a coin of his own."""

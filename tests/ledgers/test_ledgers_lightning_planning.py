@@ -128,6 +128,7 @@ class TestSufficientAndNotWasteful:
             v2g_share=share,
             hub_policy=Policy(chance.randint(0, 5000), chance.randint(0, 5000)),
             vehicle_opener=chance.choice(list(VehicleOpener)),
+            wumbo=True,
         )
         plan = plan_network(demand)
         assert len(plan.channels) == len(plan.spokes)

@@ -47,8 +47,8 @@ class ChannelState:
     """One channel as its owner sees it, in msat.
 
     `can_send_msat` and `can_receive_msat` are what one payment can take: the balances less the reserves that the
-    protocol keeps locked (BOLT 2, channel_reserve_satoshis), and on the opener's side less what the commitment's fee may
-    become (lnd: CalcFeeBuffer). lnd tells balances of channels in whole satoshi.
+    protocol keeps locked (BOLT 2, channel_reserve_satoshis), and on the opener's side less what the commitment's fee
+    may become (lnd: CalcFeeBuffer). lnd tells balances of channels in whole satoshi.
     """
 
     channel_id: int

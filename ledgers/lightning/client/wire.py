@@ -47,12 +47,13 @@ from ledgers.lightning.client.values import (
     RouteOffer,
     hash_of,
 )
-from ledgers.lightning.weights import fee_buffer_sat
+from ledgers.lightning.weights import COMMITMENT_WEIGHT, HTLC_WEIGHT, PLAIN_COMMITMENT_WEIGHT, fee_buffer_sat
 
 T = TypeVar("T")
 
 SPOKEN_VERSION = "0.21"  # of lnd; what the tests run against
 
+_ANCHORS = 3  # lnrpc.CommitmentType: this one, and all that came after it
 HINT_MSAT = 1  # by so much the hint of a circle is dearer than the channel's policy
 
 _CIPHER_VARIABLE = "GRPC_SSL_CIPHER_SUITES"
@@ -375,7 +376,9 @@ def _channel(message: Any) -> ChannelState:
     reserve, peer_reserve = (
         int(side.chan_reserve_sat) * 1000 for side in (message.local_constraints, message.remote_constraints)
     )
-    buffer = fee_buffer_sat(message.commit_weight, message.fee_per_kw) * 1000 - int(message.commit_fee) * 1000
+    weight = COMMITMENT_WEIGHT if message.commitment_type >= _ANCHORS else PLAIN_COMMITMENT_WEIGHT
+    weight += len(message.pending_htlcs) * HTLC_WEIGHT  # lnd tells the weight as signed, and counts with this one
+    buffer = (fee_buffer_sat(weight, message.fee_per_kw) - int(message.commit_fee)) * 1000
     return ChannelState(
         channel_id=message.chan_id,
         peer=message.remote_pubkey,
