@@ -18,9 +18,10 @@ end `resume` finds out how it stands by TrackPaymentV2, and never pays again wha
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -29,18 +30,21 @@ from ledgers.canonical import Json
 from ledgers.errors import SettlementError
 from ledgers.lightning.client import Agreed, EdgePolicy, FeeLimit, InvoiceState, LndClient, PaymentState
 from ledgers.lightning.client.errors import InvoiceClosed, LndNotFound, NoRoute, OutcomeUnknown, PaymentFailed
-from ledgers.lightning.client.values import ChannelState
-from ledgers.lightning.client.values import Circle as Way
+from ledgers.lightning.client.values import ChannelState, CircularRoute
 from ledgers.lightning.client.wire import HINT_MSAT
 from ledgers.lightning.journal import Debt, DebtState, Journal
+from ledgers.lightning.nodes.processes import wait_until
 
 LEAST_MSAT = 1_000_000
 """Nothing smaller is moved by default: the hub's usual fee would be a thousandth of it."""
 LONGEST = 4
 """Hops of a circle: each costs a fee."""
 MOST_PAYMENTS = 50
+"""Of one run."""
 EXPIRY_S = 600
+"""Of the invoice of a circular payment."""
 SETTLED_S = 15.0
+"""So long may channels hold what is paid, and so long is an old payment asked for."""
 _LOOK_S = 0.05
 
 
@@ -236,7 +240,7 @@ class Rebalancer:
     """Circular payments with real nodes; a context manager. `clients` by name stay the caller's.
 
     `folder` keeps the journal (mode 0600: preimages are in it). Opening it again with the same nodes resumes what was
-    under way. Raises LndError, SettlementError, LedgerBusy when another one has the folder.
+    under way. Raises LndError, SettlementError, NodeTimeout; LedgerBusy when another one has the folder.
     """
 
     def __init__(
@@ -374,7 +378,7 @@ class Rebalancer:
                 terms={"hops": [cast("Json", asdict(hop)) for hop in circle.hops], "fee_msat": circle.fee_msat},
             )
         )
-        way = Way(circle.hops[0].channel_id, last.channel_id, self.clients[last.sender].public_key, policy)
+        way = CircularRoute(circle.hops[0].channel_id, last.channel_id, self.clients[last.sender].public_key, policy)
         text = client.add_invoice(
             debt.amount_msat,
             preimage=debt.preimage,
@@ -406,9 +410,8 @@ class Rebalancer:
                 f"{debt.name} was begun by node {debt.payer!r}, which is not among ours; bring it back"
             )
         try:
-            client.cancel_invoice(debt.payment_hash)
-        except InvoiceClosed:
-            pass  # settled: it was paid
+            with contextlib.suppress(InvoiceClosed):  # settled: it was paid
+                client.cancel_invoice(debt.payment_hash)
         except LndNotFound:
             self._journal.move(debt.name, DebtState.CANCELLED, words="the node has never had its invoice")
             return None
@@ -438,15 +441,13 @@ class Rebalancer:
 
     def _wait_settled(self, payment_hash: str, nodes: set[str]) -> None:
         """A payment is known some 100 ms before all channels on its way have taken its HTLC out."""
-        end = time.monotonic() + SETTLED_S
         for name in sorted(nodes):
-            while any(payment_hash in channel.pending_hashes for channel in self.clients[name].channels()):
-                if time.monotonic() > end:
-                    raise SettlementError(
-                        f"circular payment {payment_hash[:16]}... was paid, and a channel of {name!r} still holds its "
-                        f"HTLC after {SETTLED_S:g} s; look at the node"
-                    )
-                time.sleep(_LOOK_S)
+            wait_until(
+                partial(_let_go, self.clients[name], payment_hash),
+                limit_s=SETTLED_S,
+                every_s=_LOOK_S,
+                what=f"the channels of {name!r} to let go of circular payment {payment_hash[:16]}..., which is paid",
+            )
 
     def _link(self, channel_id: int, both: Mapping[str, ChannelState], names: Mapping[str, str]) -> Link:
         left, right = sorted(both)
@@ -467,6 +468,10 @@ class Rebalancer:
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _let_go(client: LndClient, payment_hash: str) -> bool:
+    return not any(payment_hash in channel.pending_hashes for channel in client.channels())
 
 
 def _moved(side: Side, msat: int) -> Side:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgers.errors import LedgerBusy, SettlementError
-from ledgers.lightning.client import Agreed, Circle, EdgePolicy, FeeLimit, InvoiceState, LndClient, NodeAccess
+from ledgers.lightning.client import Agreed, CircularRoute, EdgePolicy, FeeLimit, InvoiceState, LndClient, NodeAccess
 from ledgers.lightning.client.errors import LndNotFound
 from ledgers.lightning.client.wire import ask_invoice, ask_pay
 from ledgers.lightning.journal import Debt, Journal
@@ -132,7 +132,7 @@ class TestPlan:
             plan_circles([], {}, least_msat=0)
 
     def test_a_circle_is_asked_for_with_first_and_last_channel(self) -> None:
-        way = Circle(1, 2, "02" + "ab" * 32, LND)
+        way = CircularRoute(1, 2, "02" + "ab" * 32, LND)
         sent = ask_pay("lnbcrt1", fee_limit_msat=5, timeout_s=1, max_parts=1, circle=way).request
         assert (list(sent.outgoing_chan_ids), sent.last_hop_pubkey.hex(), sent.allow_self_payment) == (
             [1],
@@ -288,7 +288,7 @@ class TestRealNodes:
         for debt in (paid, unsent, unknown):
             journal.birth(debt)
         journal.close()
-        way = Circle(one.channel_id, two.channel_id, evse.public_key, two.left.policy)
+        way = CircularRoute(one.channel_id, two.channel_id, evse.public_key, two.left.policy)
         texts = [
             hub.add_invoice(
                 debt.amount_msat,

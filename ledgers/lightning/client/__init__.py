@@ -10,7 +10,7 @@ from ledgers.lightning.client.lnd import LndClient
 from ledgers.lightning.client.macaroons import Role
 from ledgers.lightning.client.values import (
     Agreed,
-    Circle,
+    CircularRoute,
     EdgePolicy,
     FeeLimit,
     Invoice,
@@ -23,7 +23,7 @@ from ledgers.lightning.client.values import (
 __all__ = [
     "Agreed",
     "AsyncLndClient",
-    "Circle",
+    "CircularRoute",
     "EdgePolicy",
     "FeeLimit",
     "Invoice",

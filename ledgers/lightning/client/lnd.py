@@ -35,7 +35,7 @@ from ledgers.lightning.client.values import (
     Agreed,
     ChannelBalance,
     ChannelState,
-    Circle,
+    CircularRoute,
     Decoded,
     EdgePolicy,
     Invoice,
@@ -151,7 +151,7 @@ class LndClient:
         preimage: str,
         description_hash: str,
         expiry_s: int,
-        circle: Circle | None = None,
+        circle: CircularRoute | None = None,
     ) -> str:
         """A new invoice (BOLT 11 text); the same preimage again raises LndExists.
 
@@ -215,7 +215,7 @@ class LndClient:
         timeout_s: int = PAY_S,
         max_parts: int = MAX_PARTS,
         resolve_s: float = RESOLVE_S,
-        circle: Circle | None = None,
+        circle: CircularRoute | None = None,
     ) -> Payment:
         """Pay an invoice that says exactly what was agreed; calling it again never pays twice.
 

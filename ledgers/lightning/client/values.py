@@ -145,7 +145,7 @@ class EdgePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Circle:
+class CircularRoute:
     """A way from a node back to itself: out over its channel, in again from the peer `last_hop` over another channel.
 
     `policy` is what that peer asks on the last channel. A node picks one of its channels with a peer by itself; the

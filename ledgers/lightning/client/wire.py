@@ -36,7 +36,7 @@ from ledgers.lightning.client.values import (
     Agreed,
     ChannelBalance,
     ChannelState,
-    Circle,
+    CircularRoute,
     Decoded,
     EdgePolicy,
     Invoice,
@@ -178,7 +178,7 @@ def ask_edge(channel_id: int) -> Ask[Mapping[str, EdgePolicy]]:
 
 
 def ask_invoice(
-    amount_msat: int, *, preimage: str, description_hash: str, expiry_s: int, circle: Circle | None = None
+    amount_msat: int, *, preimage: str, description_hash: str, expiry_s: int, circle: CircularRoute | None = None
 ) -> Ask[str]:
     """A new invoice; the preimage is ours, so that the hash is known before the node is asked.
 
@@ -261,7 +261,7 @@ def ask_bake(permissions: Sequence[str], root_key_id: int) -> Ask[str]:
 
 
 def ask_pay(
-    payment_request: str, *, fee_limit_msat: int, timeout_s: int, max_parts: int, circle: Circle | None = None
+    payment_request: str, *, fee_limit_msat: int, timeout_s: int, max_parts: int, circle: CircularRoute | None = None
 ) -> Ask[Payment]:
     """Pay an invoice, in up to `max_parts` parts (MPP), or our own on a circle; answered by a stream.
 
