@@ -79,7 +79,7 @@ def text(plan: CapitalPlan) -> str:
         *(_spoke_line(group) for group in _groups(plan)),
         "",
         f"{len(plan.channels)} channels: {plan.hub_capital_sat} sat of the hub, {plan.spokes_capital_sat} of spokes",
-        f"pushed by the hub, so owed to it outside: {plan.pushed_sat} sat",
+        f"owed outside for what was pushed: {plan.pushed_sat} sat to the hub, {plan.pushed_to_hub_sat} sat by it",
         f"on the chain before: {plan.hub_on_chain_sat} sat of the hub, {plan.spokes_on_chain_sat} of the spokes",
         f"to open all at {demand.sat_per_vbyte} sat/vB: {plan.open_sat} sat",
         f"to close all: {plan.close_sat} sat, by force {plan.force_close_sat} sat",

@@ -30,6 +30,7 @@ from __future__ import annotations
 import enum
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -256,8 +257,9 @@ class CapitalPlan:
     """The channels, and what they take, give and cost.
 
     `hub_capital_sat` is what the hub owns in the channels when they are open; `pushed_sat` what it gave to the peers in
-    them, who owe it that outside of Lightning. `hub_on_chain_sat` is what its wallet must have before: capacities,
-    funding fees, and what lnd keeps for anchors. `hub_earns_msat` is its fees of all sessions until the rebalancing.
+    them, who owe it that outside of Lightning; `pushed_to_hub_sat` the same the other way. `hub_on_chain_sat` is what
+    its wallet must have before: capacities, funding fees, and what lnd keeps for anchors. `hub_earns_msat` is its fees
+    of all sessions until the rebalancing.
     """
 
     demand: Demand
@@ -266,6 +268,7 @@ class CapitalPlan:
     cost: ChannelCost
     hub_capital_sat: int
     pushed_sat: int
+    pushed_to_hub_sat: int
     spokes_capital_sat: int
     hub_on_chain_sat: int
     spokes_on_chain_sat: int
@@ -292,7 +295,7 @@ class CapitalPlan:
         if any(channel.capacity_sat > LARGEST_CHANNEL_SAT for channel in self.channels):
             options.append(WUMBO_OPTION)
         names = [HUB, *(spoke.name for spoke in self.spokes)]
-        counts = {name: sum(name in {c.opener, c.peer} for c in self.channels) for name in names}
+        counts = Counter(end for channel in self.channels for end in (channel.opener, channel.peer))
         return NetworkPlan(
             name=name,
             nodes=tuple(
@@ -370,6 +373,7 @@ def plan_network(demand: Demand) -> CapitalPlan:
         cost=cost,
         hub_capital_sat=sum(c.capacity_sat - c.push_sat for c in opened) + sum(c.push_sat for c in others_opened),
         pushed_sat=sum(c.push_sat for c in opened),
+        pushed_to_hub_sat=sum(c.push_sat for c in others_opened),
         spokes_capital_sat=sum(c.push_sat for c in opened) + sum(c.capacity_sat - c.push_sat for c in others_opened),
         hub_on_chain_sat=_on_chain_sat(opened, cost) + anchor_wallet_sat(len(channels)),
         spokes_on_chain_sat=_on_chain_sat(others_opened, cost)

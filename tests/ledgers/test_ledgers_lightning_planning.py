@@ -101,6 +101,8 @@ class TestAmounts:
             plan = plan_network(replace(SMALL, vehicle_opener=opener))
             assert plan.hub_capital_sat + plan.spokes_capital_sat == sum(c.capacity_sat for c in plan.channels)
             assert plan.open_sat == 5 * 329
+            opened_by = {channel.opener for channel in plan.channels}
+            assert bool(plan.pushed_to_hub_sat) == (opened_by != {"hub"})
 
     def test_costs_follow_the_rate(self) -> None:
         assert channel_cost(Fraction(2)).close_sat == 386
