@@ -65,7 +65,7 @@ class ChannelView:
     is_opener: bool
     sent_sat: int
     received_sat: int
-    has_anchors: bool = False
+    anchors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ class NodeCalls:
                 is_opener=channel.initiator,
                 sent_sat=channel.total_satoshis_sent,
                 received_sat=channel.total_satoshis_received,
-                has_anchors=channel.commitment_type >= _ANCHORS,
+                anchors=channel.commitment_type >= _ANCHORS,
             )
             for channel in self._lightning("ListChannels").channels
         )

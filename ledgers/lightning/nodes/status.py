@@ -264,7 +264,7 @@ def _channels(calls: NodeCalls, names: Mapping[str, str]) -> tuple[ChannelStatus
             point=channel.point,
             is_opener=channel.is_opener,
             commit_fee_sat=channel.commit_fee_sat,
-            has_anchors=channel.has_anchors,
+            has_anchors=channel.anchors,
         )
         for channel in calls.channels()
     ]
