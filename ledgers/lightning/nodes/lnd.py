@@ -22,10 +22,13 @@ from ledgers.lightning.nodes.plan import NodePlan
 WALLET_PASSWORD = "v2gbench-regtest"  # noqa: S105  # of wallets without worth; a node of ours opens its own
 CALL_S = 30.0
 NO_WALLET, LOCKED, SERVER_ACTIVE = 0, 1, 4  # lnrpc.WalletState
+_ANCHORS = 3  # lnrpc.CommitmentType: this one, and all that came after it
+_CLOSE_TARGET = 6  # blocks; lnd's default for closing a channel
 WALLET_STATES = range(5)  # 255: waiting to start
 
 _REGTEST_XPRV = 0x04358394  # BIP 32 version bytes of a private key on test networks ("tprv")
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_CERTIFICATE_END = b"-----END CERTIFICATE-----"
 _CIPHER_VARIABLE = "GRPC_SSL_CIPHER_SUITES"
 
 
@@ -62,6 +65,7 @@ class ChannelView:
     is_opener: bool
     sent_sat: int
     received_sat: int
+    anchors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,13 @@ class NodeCalls:
         balance = self._lightning("WalletBalance")
         return int(balance.confirmed_balance), int(balance.unconfirmed_balance)
 
+    def market_sat_per_kw(self) -> int:
+        """What a transaction costs that is to be confirmed within six blocks, in satoshi per 1000 weight units.
+
+        lnd closes a channel at this rate when no other is asked for.
+        """
+        return int(self._call("walletkit", "WalletKit", "EstimateFee", {"conf_target": _CLOSE_TARGET}).sat_per_kw)
+
     def new_address(self) -> str:
         """An unused address of the wallet (pay to witness public key hash)."""
         return str(self._lightning("NewAddress", type=0).address)
@@ -239,6 +250,7 @@ class NodeCalls:
                 is_opener=channel.initiator,
                 sent_sat=channel.total_satoshis_sent,
                 received_sat=channel.total_satoshis_received,
+                anchors=channel.commitment_type >= _ANCHORS,
             )
             for channel in self._lightning("ListChannels").channels
         )
@@ -357,9 +369,12 @@ class NodeCalls:
             if self._channel is None:
                 grpc = _grpc()
                 try:
-                    credentials = grpc.ssl_channel_credentials(self._certificate.read_bytes())
+                    certificate = self._certificate.read_bytes()
                 except OSError as error:
                     raise NodeFailed(f"node {self.name!r} has no certificate yet: {error.strerror}") from error
+                if not certificate.rstrip().endswith(_CERTIFICATE_END):  # the channel would keep half of it for ever
+                    raise NodeFailed(f"node {self.name!r} has no whole certificate yet")
+                credentials = grpc.ssl_channel_credentials(certificate)
                 options = (("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0))
                 self._channel = grpc.secure_channel(self._address, credentials, options)
             return self._channel
