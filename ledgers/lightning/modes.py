@@ -36,6 +36,7 @@ SLICE_RECORD = "v2gbench.slice-record/1.0"
 
 _DONE = {DebtState.PAID, DebtState.CANCELLED}
 _BEGUN = {DebtState.NEW, DebtState.INVOICED}
+_GIVEN_UP = {DebtState.CANCELLING, DebtState.CANCELLED}
 
 
 class Mode(enum.StrEnum):
@@ -72,7 +73,7 @@ class Tab:
 
     def till(self) -> Till:
         """The till as the debts of the journal leave it; what was cancelled never was."""
-        lasting = [debt for debt in self.debts() if debt.state not in {DebtState.CANCELLED, DebtState.CANCELLING}]
+        lasting = [debt for debt in self.debts() if debt.state not in _GIVEN_UP]
         rest = sum((self.worth(_energy(debt)) - debt.amount_msat for debt in lasting), Fraction(0))
         return Till(self.remainder, rest)
 
@@ -197,8 +198,9 @@ class StreamTab:
 
     @property
     def paid_wh(self) -> Fraction:
-        """Energy that payments were made or begun for."""
-        return sum((_energy(debt) for debt in self._tab.debts()), Fraction(0))
+        """Energy that payments were made or begun for; what was cancelled never was."""
+        lasting = [debt for debt in self._tab.debts() if debt.state not in _GIVEN_UP]
+        return sum((_energy(debt) for debt in lasting), Fraction(0))
 
     def tick(self, *, now_s: float, total_wh: int | Decimal) -> Flow:
         """Tell the energy so far; pays when it is time, and says whether energy may go on.
@@ -219,6 +221,17 @@ class StreamTab:
         """Pay what is not paid yet, at the end of the session; less than the smallest payment stays for `release`."""
         self._pay(now_s, exact(total_wh, what="total_wh") - self.paid_wh)
         return self.verdict(now_s=now_s)
+
+    def give_up(self) -> None:
+        """After the end: cancel what was begun and not paid, so that `release` pays it with the rest.
+
+        Raises what a node says that is away, and SettlementError for a spontaneous payment, which nobody can cancel.
+        """
+        tab = self._tab
+        with tab.guard:
+            for debt in tab.debts():
+                if debt.state not in _DONE:
+                    tab.cashier.cancel(debt.name)
 
     def verdict(self, *, now_s: float) -> Flow:
         """Whether energy may go on flowing at this time."""
