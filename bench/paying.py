@@ -122,7 +122,7 @@ class Slices:
         meter: Identity,
         reserve_s: float,
         keep: Callable[[Debt, bytes], None],
-        lead_s: float = LEAD_S,
+        lead_s: float,
     ) -> None:
         self._tab = tab
         self._kind = kind
@@ -311,7 +311,10 @@ class Paying:
 
     def permit(self, power_w: float) -> None:
         """Asked by the plan's thread before transfer begins and before each set-point: have its money held first."""
-        if self._frozen:
+        if self._frozen or self._cycle.energy_stop:
+            return
+        if power_w == 0.0 and self._set_point_w is not None:  # to stop never waits for money
+            self._set_point_w = power_w
             return
         missing = [direction.value for direction in self._lines if direction not in self._counts]
         if missing:
@@ -489,6 +492,7 @@ def _slices(
         meter=desk.keyring.witness(station.charger_name),
         reserve_s=2.0 * station.cycle_s + RAMP_S / 2.0,
         keep=keep,
+        lead_s=LEAD_S,
     )
 
 

@@ -106,9 +106,10 @@ class CertifiedSession:
                 nodes=nodes,
             )
             stack.enter_context(desk)
-            rack.cycle.listeners.append(desk.watch)
             self._runner = SessionRunner(rack, self.plan, progress=self._progress)
-            self._paying = stack.enter_context(open_paying(self.station, rack, desk, self._runner))
+            paying = open_paying(self.station, rack, desk, self._runner)
+            rack.cycle.listeners.append(desk.watch)
+            self._paying = stack.enter_context(paying)
             self._rack, self._desk = rack, desk
             self._rack_open = True
             self._nodes = nodes_stack.pop_all()

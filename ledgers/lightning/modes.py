@@ -195,12 +195,12 @@ class StreamTab:
         self._last_s: float | None = None
         self._missed_s: float | None = None
         self._trouble = ""
+        self._look()
 
     @property
     def paid_wh(self) -> Fraction:
         """Energy that payments were made or begun for; what was cancelled never was."""
-        lasting = [debt for debt in self._tab.debts() if debt.state not in _GIVEN_UP]
-        return sum((_energy(debt) for debt in lasting), Fraction(0))
+        return self._paid_wh
 
     def tick(self, *, now_s: float, total_wh: int | Decimal) -> Flow:
         """Tell the energy so far; pays when it is time, and says whether energy may go on.
@@ -211,9 +211,8 @@ class StreamTab:
         if self._last_s is None:
             self._last_s = now_s
         unpaid = exact(total_wh, what="total_wh") - self.paid_wh
-        waiting = any(debt.state in _BEGUN for debt in self._tab.debts())
         thick = self._every_wh is not None and unpaid >= self._every_wh
-        if waiting or thick or now_s - self._last_s >= self._every_s:
+        if self._waiting or thick or now_s - self._last_s >= self._every_s:
             self._pay(now_s, unpaid)
         return self.verdict(now_s=now_s)
 
@@ -229,9 +228,12 @@ class StreamTab:
         """
         tab = self._tab
         with tab.guard:
-            for debt in tab.debts():
-                if debt.state not in _DONE:
-                    tab.cashier.cancel(debt.name)
+            try:
+                for debt in tab.debts():
+                    if debt.state not in _DONE:
+                        tab.cashier.cancel(debt.name)
+            finally:
+                self._look()
 
     def verdict(self, *, now_s: float) -> Flow:
         """Whether energy may go on flowing at this time."""
@@ -261,7 +263,16 @@ class StreamTab:
                 if self._missed_s is None:
                     self._missed_s = now_s
                 return
+            finally:
+                self._look()
             self._missed_s, self._trouble, self._last_s = None, "", now_s
+
+    def _look(self) -> None:
+        """Read from the journal what is paid and what waits: once for each payment, not in each cycle."""
+        with self._tab.guard:
+            lasting = [debt for debt in self._tab.debts() if debt.state not in _GIVEN_UP]
+        self._paid_wh = sum((_energy(debt) for debt in lasting), Fraction(0))
+        self._waiting = any(debt.state in _BEGUN for debt in lasting)
 
 
 def write_slice_record(debt: Debt, delivered_wh: Decimal, meter: Identity) -> bytes:
