@@ -56,7 +56,7 @@ from ledgers.records import Direction
 KIND_OF = {Direction.IMPORT: "import_energy", Direction.EXPORT: "v2g_energy"}
 """The line of the quote that a direction's energy is paid by."""
 
-TIMES = Times(pay_s=5, resolve_s=5.0, hold_s=10.0)
+TIMES = Times(pay_s=5, resolve_s=3.0, hold_s=10.0)
 """Shorter than after the session: what is late now is tried again soon, and meanwhile energy flows."""
 
 LEAD_S = 30.0
@@ -148,7 +148,7 @@ class Slices:
             trouble = self._settle(self._open[0], Decimal(self._slice_wh))
             if trouble:
                 self._settle_again_s = course.now_s + RETRY_S
-        while self._left_wh(course) < self._reserve_wh(course) + self._lead_wh(course):
+        while course.highest_w > 0.0 and self._left_wh(course) < self._reserve_wh(course) + self._lead_wh(course):
             if self._broken or course.now_s < self._hold_again_s:
                 return
             try:
@@ -165,7 +165,7 @@ class Slices:
         """Why energy must not flow any more: less is held than may flow until it has stopped."""
         if self._broken:
             return f"payment of {self._kind}: {self._broken}"
-        if self._left_wh(course) >= self._reserve_wh(course):
+        if course.highest_w == 0.0 or self._left_wh(course) >= self._reserve_wh(course):
             return ""
         return f"payment of {self._kind}: {self._trouble or 'the money of the next slice has not arrived in time'}"
 
@@ -341,7 +341,7 @@ class Paying:
             self._power_w = charger.ac_power.value
         self._count(Direction.IMPORT, charger.import_energy)
         self._count(Direction.EXPORT, charger.export_energy)
-        if not self._asked_w:
+        if self._set_point_w is None and self._pending_w is None:
             return
         courses = self._courses(now_s, self._asked_w)
         if self._worker is None:
@@ -350,7 +350,7 @@ class Paying:
             self._worker.offer(courses)
             if self._worker.failure is not None:
                 self._cycle.stop_energy(f"payment: the thread of payments ended, {self._worker.failure!r}")
-        if self._set_point_w is not None:
+        if self._set_point_w is not None and self._asked_w:
             self._judge(self._courses(now_s, (self._set_point_w,)))
 
     def freeze(self) -> None:
@@ -373,6 +373,9 @@ class Paying:
 
     @property
     def _asked_w(self) -> tuple[float, ...]:
+        """The set-point in force and the one that waits for its money; none before transfer and once energy stops."""
+        if self._cycle.energy_stop or self._cycle.trip is not None:
+            return ()
         return tuple(power_w for power_w in (self._set_point_w, self._pending_w) if power_w is not None)
 
     def _step(self, courses: Mapping[Direction, Course]) -> None:
@@ -391,7 +394,6 @@ class Paying:
                     f"{course.age_s:.0f} s"
                 )
             if reason:
-                self._set_point_w = 0.0
                 self._cycle.stop_energy(reason)
 
     def _count(self, direction: Direction, reading: Reading) -> None:
@@ -462,11 +464,22 @@ def what_is_owed(settlement: OpenSettlement, session_id: str, quote: Quote | Non
             found.append(f"{line.payer} still owes {line.payee} {owed} msat of {line.kind}")
         elif owed <= -SMALLEST_PAYMENT_MSAT:
             found.append(f"{line.payee} has to pay {line.payer} back {-owed} msat of {line.kind}")
-    open_ones = [debt for debt in _debts(settlement, session_id) if debt.state not in _ENDED]
-    return (*found, *(f"{debt.name!r} is {debt.state.value}" for debt in open_ones))
+    found += [_state_of(debt) for debt in _debts(settlement, session_id) if debt.state not in _ENDED]
+    return tuple(found)
 
 
 _ENDED = {DebtState.PAID, DebtState.CANCELLED}
+_STATE = {
+    DebtState.HELD: "is held, and goes back by itself when nobody settles it",
+    DebtState.SETTLING: "is the payee's to take, and the payer's node does not know it yet",
+    DebtState.CANCELLING: "is going back",
+}
+
+
+def _state_of(debt: Debt) -> str:
+    """What became of a debt that is neither paid nor cancelled."""
+    said = _STATE.get(debt.state, "was begun, and how it ended is not known")
+    return f"{debt.name!r} of {debt.amount_msat} msat {said}"
 
 
 def _slices(

@@ -644,7 +644,6 @@ def test_on_the_wall_clock_a_hold_that_hangs_blocks_no_cycle_and_energy_stops_wi
     monkeypatch.setattr(HoldTab, "hold_next", hang)
     monkeypatch.setattr(paying, "LEAD_S", 4.0)
     plan = SessionPlan(name="hangs", duration_s=120, baseline_w=9000.0)
-    before = {thread.name for thread in threading.enumerate()}
     with CertifiedSession(emulated({**paid("hold", slice_wh=40), **WALL}), plan) as session:
         session.announce()
         log = session.runner.run()
@@ -658,7 +657,27 @@ def test_on_the_wall_clock_a_hold_that_hangs_blocks_no_cycle_and_energy_stops_wi
         times = opened.cycles()[:, 1].tolist()
     assert max(after - earlier for earlier, after in itertools.pairwise(times)) < 5.0
     assert run.certified.settlement["status"] == "settled"
-    assert {thread.name for thread in threading.enumerate()} - before == set()
+    assert not {"payments", "cycle"} & {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.wire
+@pytest.mark.slow
+@pytest.mark.parametrize("settled", [paid("hold", slice_wh=20), paid("stream", every_s=3)])
+def test_on_the_wall_clock_a_thread_pays_while_energy_flows_and_ends_with_the_session(
+    emulated: Change, nodes: Nodes, settled: dict[str, Any]
+) -> None:
+    plan = SessionPlan(name="wall", duration_s=12, baseline_w=9000.0)
+    with CertifiedSession(emulated({**settled, **WALL}), plan) as session:
+        session.require_liquidity(plan)
+        log = session.runner.run()
+        assert "payments" in {thread.name for thread in threading.enumerate()}
+        paid_msat = nodes.earned_msat()["charging_station"]
+        run = session.conclude(log, report=False)
+    assert (log.aborted, events(run, "energy_stopped")) == ("", [])
+    assert paid_msat > 0  # before the end
+    assert run.certified.settlement["status"] == "settled"
+    assert "payments" not in {thread.name for thread in threading.enumerate()}
+    assert verified(run)
 
 
 KILLED = """
