@@ -288,12 +288,13 @@ class Paying:
         self._power_w = 0.0
         self._set_point_w: float | None = None  # None before transfer begins
         self._pending_w: float | None = None  # asked for, its money not there yet
-        self._frozen = False
+        self._begun = self._frozen = False
         self._problems: tuple[str, ...] | None = None
-        self._worker = _Worker(self._step) if self._lines and station.clock != "stepped" else None
+        self._worker: _Worker | None = None
 
     def __enter__(self) -> Self:
         if self._lines:
+            self._worker = _Worker(self._step) if self._station.clock != "stepped" else None
             self._cycle.permit = self.permit
             self._cycle.listeners.append(self.watch)
         return self
@@ -323,7 +324,7 @@ class Paying:
                 "nobody can pay for what flows; use 'mode: post_paid'"
             )
             return
-        self._pending_w = power_w
+        self._begun, self._pending_w = True, power_w
         courses = self._courses(self._cycle.now_s, self._asked_w)
         if self._worker is None:
             self._step(courses)
@@ -341,7 +342,7 @@ class Paying:
             self._power_w = charger.ac_power.value
         self._count(Direction.IMPORT, charger.import_energy)
         self._count(Direction.EXPORT, charger.export_energy)
-        if self._set_point_w is None and self._pending_w is None:
+        if not self._begun:
             return
         courses = self._courses(now_s, self._asked_w)
         if self._worker is None:
@@ -364,7 +365,7 @@ class Paying:
             self._problems = ()
             if self._worker is not None and not self._worker.close(_END_S):
                 self._problems = (f"payment: a node was waited for longer than {_END_S:g} s; what is open stays open",)
-            elif self._set_point_w is not None:
+            elif self._begun:
                 courses = self._courses(self._cycle.now_s, ())
                 self._problems = tuple(
                     problem for direction, line in self._lines.items() for problem in line.finish(courses[direction])
@@ -533,8 +534,10 @@ def _most_expensive(
         _, payer, payee = price_of(settlement.tariff, kind)
         energy_wh, payments = energies[direction], 1
         if part.mode == "hold" and part.slice_wh is not None:
-            payments = math.ceil(energy_wh / part.slice_wh) + 1  # the last one is held, and mostly given back
-            energy_wh = Fraction(payments * part.slice_wh) if energy_wh else Fraction(0)
+            # One slice more is held than flows; of import also where none is planned, for stand-by.
+            needed = energy_wh > 0 or direction is Direction.IMPORT
+            payments = math.ceil(energy_wh / part.slice_wh) + 1
+            energy_wh = Fraction(payments * part.slice_wh if needed else 0)
         elif part.mode == "stream":
             payments = math.ceil(plan.duration_s / part.every_s) + 1
             payments += math.ceil(energy_wh / part.every_wh) if part.every_wh is not None else 0
