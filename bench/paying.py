@@ -65,6 +65,8 @@ RETRY_S = 10.0
 """Session time between two tries of what a node refused or did not answer; engineering choice."""
 RAMP_S = 15.0
 """In which power comes down from its highest to nothing, on a straight line; engineering choice for any charger."""
+STRAY_WH = 5.0
+"""What a meter may count in a direction that no set-point asked for, before energy stops; engineering choice."""
 UNREAD_S = 60.0
 """Longest time that a register may go unread, as certification has it at the ends of a session."""
 
@@ -165,7 +167,13 @@ class Slices:
         """Why energy must not flow any more: less is held than may flow until it has stopped."""
         if self._broken:
             return f"payment of {self._kind}: {self._broken}"
-        if course.highest_w == 0.0 or self._left_wh(course) >= self._reserve_wh(course):
+        if course.highest_w == 0.0:
+            stray_wh = -self._left_wh(course)
+            said = (
+                f"payment of {self._kind}: {stray_wh:.1f} Wh were counted that nobody asked for, and no money is held"
+            )
+            return said if stray_wh > STRAY_WH else ""
+        if self._left_wh(course) >= self._reserve_wh(course):
             return ""
         return f"payment of {self._kind}: {self._trouble or 'the money of the next slice has not arrived in time'}"
 

@@ -456,6 +456,30 @@ class TestSlices:
         assert run.certified.settlement["status"] == "settled"  # the session's own record verifies
         assert verified(run)
 
+    def test_a_meter_that_counts_the_wrong_way_round_stops_the_energy_and_nothing_is_paid_for_it(
+        self, emulated: Change, nodes: Nodes
+    ) -> None:
+        station = emulated({**paid("hold", slice_wh=50), "twins.charger.fault": {"kind": "sign"}})
+        run = run_certified(station, SHORT, report=False)
+        assert run.log.aborted.startswith("payment of v2g_energy: ")
+        assert run.log.aborted.endswith(" Wh were counted that nobody asked for, and no money is held")
+        assert run.certified.settlement["status"] == "cancelled"
+        assert nodes.earned_msat() == dict.fromkeys(ACCOUNTS, 0)
+
+    def test_what_was_paid_for_slices_is_told_when_the_sessions_record_does_not_verify(
+        self, emulated: Change, nodes: Nodes
+    ) -> None:
+        station = emulated({**paid("hold", slice_wh=50), "twins.charger.fault": {"kind": "gain", "percent": 8}})
+        run = run_certified(station, SHORT, report=False)
+        assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "cancelled")
+        reason = str(run.certified.settlement["reason"])
+        assert "the money went back because the record does not verify" in reason
+        assert (
+            f"{nodes.earned_msat()['charging_station']} msat of import_energy were paid while energy flowed" in reason
+        )
+        assert {debt.state for debt in debts_of(run.folder).values()} <= {DebtState.PAID, DebtState.CANCELLED}
+        assert verified(run)
+
     def test_a_session_that_trips_leaves_no_slice_open(self, emulated: Change, nodes: Nodes) -> None:
         limits = {"power_w": {"min": -10500, "max": 10500}, "soc_percent": {"min": 10, "max": 55.5}}
         station = emulated({**paid("hold", slice_wh=50), "twins.van.soc_percent": 55.0, "limits": limits})
