@@ -134,6 +134,7 @@ class Slices:
         self._keep = keep
         self._lead_s = lead_s
         self._open: list[tuple[Debt, int]] = []  # held and not settled, with the energy at which each begins
+        self._records: dict[str, bytes] = {}
         self._covered_wh = 0  # the end of the last slice that was held
         self._hold_again_s = self._settle_again_s = -math.inf
         self._trouble = ""
@@ -202,7 +203,8 @@ class Slices:
 
     def _settle(self, found: tuple[Debt, int], delivered_wh: Decimal) -> str:
         debt = found[0]
-        record = write_slice_record(debt, delivered_wh, self._meter)
+        record = self._records.get(debt.name) or write_slice_record(debt, delivered_wh, self._meter)
+        self._records[debt.name] = record  # a second try settles for the same bytes
         verify = slice_verifier(debt, self._meter.name, self._meter.public_key_der)
         unkept = _told(lambda: self._keep(debt, record))
         if unkept:
