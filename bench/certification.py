@@ -125,6 +125,7 @@ def certify(folder: Path, facts: SessionFacts, desk: Desk) -> Certified:
     if ocmf is not None:
         done.ocmf_paths = (ocmf.imported, ocmf.exported)
     receipts = desk.anchor(signed.sha256)
+    bind_session(desk.settlement, desk.session_id, signed.sha256)  # before anything is held for it
     evidence = [_prove(records, desk, receipt) for receipt in receipts]
     receipt = _settle(done, records, facts, signed, desk)
     done.receipts = {
@@ -526,7 +527,6 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
             available_power_w=Decimal(f"{available_w:.3f}"),
             available_s=Decimal(f"{available_s:.3f}"),
         )
-        bind_session(settlement, desk.session_id, signed.sha256)
         hold = _insist(lambda: settlement.hold(quote))
     except LedgerError as error:
         reason = _with_debts(str(error), facts, desk, quote)
