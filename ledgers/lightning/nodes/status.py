@@ -125,6 +125,16 @@ def memory_mb(pid: int | None) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def process_state(pid: int | None) -> str:
+    """What a process does: "running", "paused" (SIGSTOP) or "stopped" (Linux: /proc)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return "stopped"
+    letter = text.rpartition(")")[2].split()[0]
+    return {"T": "paused", "Z": "stopped", "X": "stopped"}.get(letter, "running")
+
+
 def picture(status: NetworkStatus, *, width: int = 20) -> str:
     """The network as text: each node, and each of its channels as a bar of what lies on its side."""
     lines = [
@@ -171,7 +181,7 @@ def _chain(folder: Path, chain: Mapping[str, object]) -> tuple[int, int]:
 
 def _node(folder: Path, node: Mapping[str, object], names: Mapping[str, str]) -> NodeStatus:
     name, pid = str(node["name"]), cast("int | None", node["pid"])
-    process = _process_state(pid)
+    process = process_state(pid)
     if process in {"stopped", "paused"}:
         return NodeStatus(name, None if process == "stopped" else pid, process, memory_mb(pid))
     calls = NodeCalls(
@@ -217,12 +227,3 @@ def _channels(calls: NodeCalls, names: Mapping[str, str]) -> tuple[ChannelStatus
         for channel in calls.channels()
     ]
     return tuple(sorted(found, key=lambda channel: channel.peer))
-
-
-def _process_state(pid: int | None) -> str:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
-    except OSError:
-        return "stopped"
-    letter = text.rpartition(")")[2].split()[0]
-    return {"T": "paused", "Z": "stopped", "X": "stopped"}.get(letter, "running")
