@@ -11,15 +11,19 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 from ledgers.canonical import Json
 from ledgers.lightning.errors import LightningError, NodeFailed
+from ledgers.lightning.nodes import history
 from ledgers.lightning.nodes.chain import Chain
 from ledgers.lightning.nodes.lnd import LOCKED, SERVER_ACTIVE, NodeCalls
 
 NETWORK_SCHEMA = "v2gbench.lightning-run/1.0"
+NEWEST = 5
+"""How many payments and invoices of each node are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,22 @@ class ChannelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MovedStatus:
+    """A payment or an invoice of a node; `other` is the node at its other end, empty where it is not known.
+
+    `state` is lnd's word: of payments "in flight", "succeeded", "failed", of invoices "open", "accepted" (held),
+    "settled", "canceled". `fee_msat` is 0 for invoices.
+    """
+
+    payment_hash: str
+    state: str
+    amount_msat: int
+    fee_msat: int
+    unix_s: int
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node; `state` is "active", "starting", "locked", "paused" or "stopped"; without an answer the rest is zero."""
 
@@ -49,6 +69,8 @@ class NodeStatus:
     unconfirmed_sat: int = 0
     earned_sat: int = 0
     channels: tuple[ChannelStatus, ...] = ()
+    payments: tuple[MovedStatus, ...] = ()  # the newest that it began, oldest of them first
+    invoices: tuple[MovedStatus, ...] = ()  # the newest that it made
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +172,8 @@ def picture(status: NetworkStatus, *, width: int = 20) -> str:
             f"{node.memory_mb:.0f} MB"
         )
         lines += [f"  {_bar(channel, width)}" for channel in node.channels]
+        lines += [f"  {_moved('pays', payment)}" for payment in node.payments]
+        lines += [f"  {_moved('is paid', invoice)}" for invoice in node.invoices]
     return "\n".join(lines)
 
 
@@ -165,6 +189,18 @@ def _bar(channel: ChannelStatus, width: int) -> str:
         f"{link} {channel.peer:8} [{bar}] {channel.local_sat}/{channel.capacity_sat} sat, "
         f"out {channel.sent_sat}, in {channel.received_sat}{pending}"
     )
+
+
+def _moved(verb: str, moved: MovedStatus) -> str:
+    fee = f" and a fee of {moved.fee_msat} msat" if moved.fee_msat else ""
+    other = f" to {moved.other}" if moved.other else ""
+    return (
+        f"{_clock(moved.unix_s)} {verb} {moved.amount_msat} msat{fee}{other}: {moved.state}, {moved.payment_hash[:8]}"
+    )
+
+
+def _clock(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%H:%M:%SZ")
 
 
 def _chain(folder: Path, chain: Mapping[str, object]) -> tuple[int, int]:
@@ -207,9 +243,35 @@ def _node(folder: Path, node: Mapping[str, object], names: Mapping[str, str]) ->
                 unconfirmed_sat=unconfirmed,
                 earned_sat=calls.earned_sat(),
                 channels=_channels(calls, names),
+                payments=_payments(calls, names),
+                invoices=_invoices(calls),
             )
         except LightningError:  # it stopped between two questions
             return NodeStatus(name, pid, "starting", memory_mb(pid))
+
+
+def _payments(calls: NodeCalls, names: Mapping[str, str]) -> tuple[MovedStatus, ...]:
+    found = []
+    for payment in history.payments(calls, NEWEST):
+        last = payment.routes[0][-1].node_key if payment.routes and payment.routes[0] else ""
+        found.append(
+            MovedStatus(
+                payment_hash=payment.payment_hash,
+                state=payment.state,
+                amount_msat=payment.amount_msat,
+                fee_msat=payment.fee_msat,
+                unix_s=payment.begun_unix_s,
+                other=names.get(last, last),
+            )
+        )
+    return tuple(found)
+
+
+def _invoices(calls: NodeCalls) -> tuple[MovedStatus, ...]:
+    return tuple(
+        MovedStatus(invoice.payment_hash, invoice.state, invoice.amount_msat, 0, invoice.made_unix_s, "")
+        for invoice in history.invoices(calls, NEWEST)
+    )
 
 
 def _channels(calls: NodeCalls, names: Mapping[str, str]) -> tuple[ChannelStatus, ...]:
