@@ -207,14 +207,14 @@ class PaymentKeywords(LightningComponent):
             )
         taken = {invoice.payment_hash: invoice for invoice in history.invoices(calls, NEWEST)}
         settled = Counter(hash_ for hash_, invoice in taken.items() if invoice.state == history.SETTLED)
-        due = Counter(debt.payment_hash for debt in paid if debt.payee == account and not debt.keysend)
+        due = Counter(debt.payment_hash for debt in paid if debt.payee == account)
         if settled != due:
             raise AssertionError(
                 f"node {name!r} was paid {settled.total()} invoices ({_short(settled)}), not the {due.total()} "
                 f"({_short(due)}) of the session"
             )
         for debt in paid:
-            if debt.payee == account and not debt.keysend:
+            if debt.payee == account:
                 got = Amount(taken[debt.payment_hash].paid_msat)
                 _equal(got, Amount(debt.amount_msat), f"what node {name!r} got for {debt.name}")
 
