@@ -134,8 +134,11 @@ class PaymentKeywords(LightningComponent):
         the station file, rounded as the tariff says; below 1000 msat nothing is paid. The fee of each payment must be
         what the policies of the nodes on its way make it. Returns the amounts in msat by kind.
         """
+        debts = self._settlement().debts()
+        if not self.bench.opened.is_recorded:
+            raise ConfigError("nothing is due before the session is recorded; say 'Certify Session' first")
         expected = self._expected()
-        found = {kind: _net(self._settlement().debts(), kind) for kind in expected}
+        found = {kind: _net(debts, kind) for kind in expected}
         for kind, msat in expected.items():
             _equal(Amount(found[kind]), Amount(msat), f"what was paid for {kind.replace('_', ' ')}")
         told = self._told()
