@@ -124,15 +124,8 @@ class RecordedSession:
     receipt: Path | None = None
 
 
-def certify(folder: Path, facts: SessionFacts, desk: Desk) -> Certified:
-    """Write the records of a finished session into its run folder and return what came of them."""
-    recorded = record_session(folder, facts, desk)
-    settle_session(recorded)
-    return issue(recorded)
-
-
 def record_session(folder: Path, facts: SessionFacts, desk: Desk) -> RecordedSession:
-    """The first part of `certify`: usage record, signed, appended and proven. No money has moved."""
+    """Write the record of a finished session into its run folder, sign, append and prove it. No money has moved."""
     done = Certified()
     with Run.open(folder) as run:
         record = _usage_record(run, facts, desk)
@@ -162,7 +155,7 @@ def hold_session(recorded: RecordedSession) -> Hold:
 
 
 def settle_session(recorded: RecordedSession, presented: SignedRecord | None = None) -> None:
-    """The second part of `certify`: hold, verify, release; `done.settlement` says what became of it.
+    """Hold, verify, release; `done.settlement` says what became of it.
 
     May be tried again until the session is paid for; what an earlier attempt said against it is forgotten then.
     `presented` is a record that somebody shows instead of the session's own, which a test of the settlement forges.
@@ -174,7 +167,7 @@ def settle_session(recorded: RecordedSession, presented: SignedRecord | None = N
 
 
 def issue(recorded: RecordedSession) -> Certified:
-    """The last part of `certify`: the certificate of a recorded session, with its settlement or why there is none."""
+    """The certificate of a recorded session, with its settlement or why there is none; returns all that came of it."""
     folder, facts, desk, done = recorded.folder, recorded.facts, recorded.desk, recorded.done
     assert done.record_path is not None  # `record_session` wrote it
     done.receipts = {
