@@ -26,6 +26,7 @@ _ROOMY_PX: Final = 220  # from this width on, a card has its account beside its 
 _BAND_H: Final = 46
 _ROW_H: Final = 27
 _MOST_ARROWS: Final = 12
+_APART_PX: Final = 9.0
 _LETTER_PX: Final = 6.4  # mean of a letter of a label
 _THIN: Final = "\u202f"
 _FATES: Final[Mapping[str, Fate]] = {"paid": "paid", "cancelled": "back", "cancelling": "back"}
@@ -152,11 +153,16 @@ class _Drawing:
             for name in (arrow.payer, arrow.payee):
                 if name in ends:
                     ends[name].append(number)
-        return {
-            (number, name): self.cards[name].x + self.cards[name].width * (place + 1) / (len(numbers) + 1)
-            for name, numbers in ends.items()
-            for place, number in enumerate(numbers)
-        }
+        lanes: dict[tuple[int, str], float] = {}
+        for name, numbers in ends.items():
+            card = self.cards[name]
+            for place, number in enumerate(numbers):
+                x = card.x + card.width * (place + 1) / (len(numbers) + 1)
+                near = [other for (_, elsewhere), other in lanes.items() if elsewhere != name]
+                while any(abs(x - other) < _APART_PX for other in near) and x + _APART_PX < card.x + card.width:
+                    x += _APART_PX  # or the lane of a node below would seem to go on in one above
+                lanes[number, name] = x
+        return lanes
 
     def _rail(self, number: int) -> float:
         return self.hub_y + self.rail_y + _ROW_H * number
@@ -273,7 +279,7 @@ class _Drawing:
 
 def _grounded(x: float, y: float, text: str, kind: str) -> str:
     """A text on its own ground, as wide as it about is."""
-    width = _LETTER_PX * len(text)
+    width = _LETTER_PX * len(text) * (1.0 if kind.startswith("label") else 13 / 12)
     return (
         f'<rect class="behind" x="{x - 4:g}" y="{y - 13:g}" width="{width + 8:g}" height="17"/>'
         f'<text class="{kind}" x="{x:g}" y="{y:g}">{escape(text)}</text>'
