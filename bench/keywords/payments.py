@@ -16,7 +16,7 @@ from drivers.errors import ConfigError, NotOpenError
 from ledgers.canonical import Json
 from ledgers.lightning.journal import Debt, DebtState
 from ledgers.lightning.nodes import history
-from ledgers.lightning.nodes.session import NEWEST, take_snapshot
+from ledgers.lightning.nodes.session import NEWEST, Snapshot, take_snapshot
 from ledgers.lightning.pricing import SMALLEST_PAYMENT_MSAT, Rate
 from ledgers.lightning.session_network import NetworkTold
 from ledgers.lightning.settlement import LightningSettlement
@@ -69,7 +69,7 @@ class PaymentKeywords(LightningComponent):
         if amount.msat % 1000:
             raise ConfigError(f"{amount} is no whole number of satoshi; ask 'Node Balance Should Be' instead")
         key = self.nodes().network.address(other).public_key
-        found = [channel for channel in take_snapshot(self.nodes().network).channels[name] if channel.peer_key == key]
+        found = [channel for channel in self._asked(name).channels[name] if channel.peer_key == key]
         if not found:
             raise AssertionError(f"there is no channel between {node} and {peer}")
         _equal(Amount(1000 * sum(channel.local_sat for channel in found)), amount, f"what {node} has with {peer}")
@@ -145,8 +145,12 @@ class PaymentKeywords(LightningComponent):
         for payment in told.payments:
             if payment.state != DebtState.PAID.value:
                 continue
-            fee = sum(hop.fee_msat for route in payment.routes or () for hop in route)
-            due = sum(_fee(told, hop.node, hop.forwarded_msat) for r in payment.routes or () for hop in r[:-1])
+            if payment.routes is None:
+                raise AssertionError(
+                    f"node {payment.payer_node!r} does not tell which way {payment.name} took; start it"
+                )
+            fee = sum(hop.fee_msat for route in payment.routes for hop in route)
+            due = sum(_fee(told, hop.node, hop.forwarded_msat) for route in payment.routes for hop in route[:-1])
             _equal(Amount(payment.fee_msat or 0), Amount(fee), f"the fee of {payment.name}")
             _equal(Amount(fee), Amount(due), f"the fee that the hub takes for {payment.name}")
         say(", ".join(f"{kind}: {msat} msat" for kind, msat in found.items()))
@@ -190,10 +194,14 @@ class PaymentKeywords(LightningComponent):
         return self.nodes().tell(self._settlement())
 
     def _balance(self, name: str) -> Amount:
-        found = take_snapshot(self.nodes().network).balances.get(name)
-        if found is None:
+        return Amount(self._asked(name).balances[name].own_msat)
+
+    def _asked(self, name: str) -> Snapshot:
+        """What the nodes say now, this one among them."""
+        found = take_snapshot(self.nodes().network)
+        if name not in found.balances:
             raise NotOpenError(f"node {name!r} does not answer; start it before its balance is asked for")
-        return Amount(found.own_msat)
+        return found
 
     def _require_books(self, account: str, paid: Sequence[Debt]) -> None:
         """The node of an account must have made and been paid exactly these debts."""

@@ -166,6 +166,13 @@ def test_many_kinds_are_drawn_as_one_arrow_between_two_nodes() -> None:
     assert arrow.label == "payments 8\u202f990.000 sat, 40 payments"
 
 
+def test_a_session_in_which_nothing_was_due_is_drawn_too() -> None:
+    for width_px in (WIDE_PX, NARROW_PX):
+        root = ET.fromstring(draw_network(told(payments=[]), width_px=width_px))
+        assert list(root.iter(f"{SVG}path")) == []
+        assert "hub" in texts(ET.tostring(root, encoding="unicode"))
+
+
 def test_the_tables_have_each_payment_channel_and_node() -> None:
     section = network_section(told())
     nodes, channels, payments = section.tables
