@@ -26,6 +26,7 @@ WALLET_STATES = range(5)  # 255: waiting to start
 
 _REGTEST_XPRV = 0x04358394  # BIP 32 version bytes of a private key on test networks ("tprv")
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_CERTIFICATE_END = b"-----END CERTIFICATE-----"
 _CIPHER_VARIABLE = "GRPC_SSL_CIPHER_SUITES"
 
 
@@ -361,9 +362,14 @@ class NodeCalls:
             if self._channel is None:
                 grpc = _grpc()
                 try:
-                    credentials = grpc.ssl_channel_credentials(self._certificate.read_bytes())
+                    certificate = self._certificate.read_bytes()
                 except OSError as error:
                     raise NodeFailed(f"node {self.name!r} has no certificate yet: {error.strerror}") from error
+                # lnd makes the file and then fills it; gRPC would take an empty one for the system's own roots, and
+                # this channel would refuse the node for ever.
+                if not certificate.rstrip().endswith(_CERTIFICATE_END):
+                    raise NodeFailed(f"node {self.name!r} is still writing its certificate")
+                credentials = grpc.ssl_channel_credentials(certificate)
                 options = (("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0))
                 self._channel = grpc.secure_channel(self._address, credentials, options)
             return self._channel
