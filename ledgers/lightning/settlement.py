@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -43,18 +44,17 @@ from ledgers.lightning.pricing import (
     fraction_text,
     line_msat,
     price_of,
-    quote_record,
     whole_msat,
 )
 from ledgers.lightning.receipt import Due, LightningReceipt, PaidDebt
 from ledgers.ports import Hold, Member, Payment, Quote, QuoteLine, RecordVerifier, Settlement, SettlementReceipt
+from ledgers.quotes import LARGEST_MICRO, items_of, quote_record, read_quote
 from ledgers.records import utc_text
 from ledgers.tariff import Tariff
 
 HELD = "held"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LARGEST_MICRO = 2**53 - 1
 
 Pair = tuple[str, str]
 
@@ -366,7 +366,7 @@ class LightningSettlement:
                 if debt.state is DebtState.CANCELLING:
                     self._cashier.cancel(debt.name)
                     done.append(f"{debt.name!r} was cancelled")
-                elif debt.state is DebtState.SETTLING:
+                elif debt.decided:
                     self._cashier.settle(debt.name)
                     done.append(f"{debt.name!r} was settled")
         return tuple(done)
@@ -452,14 +452,21 @@ class LightningSettlement:
                 self._cashier.require_liquidity(due.payee, due.payer, -due.last_msat)
 
     def _hold_all(self, hold_id: str) -> None:
-        known = self._books.holds[hold_id]
-        try:
-            for name in known.debts:
+        with self._cancelled_together(hold_id):
+            for name in self._books.holds[hold_id].debts:
                 if self._debt(name).held:
                     self._cashier.hold(name)
+
+    @contextmanager
+    def _cancelled_together(self, hold_id: str) -> Iterator[None]:
+        """When one debt of a hold was cancelled, all are; when a node is merely away, the hold stands to go on with."""
+        try:
+            yield
         except SettlementError:
-            if any(self._debt(name).state in {DebtState.CANCELLED, DebtState.CANCELLING} for name in known.debts):
-                self.cancel(hold_id)  # else a node is away: the hold stands, and the same call goes on with it
+            known = self._hold(hold_id)
+            given_back = {DebtState.CANCELLED, DebtState.CANCELLING}
+            if known.hold.status == "held" and any(self._debt(name).state in given_back for name in known.debts):
+                self.cancel(hold_id)
             raise
 
     def _require_free(self, quote: Quote) -> None:
@@ -476,11 +483,13 @@ class LightningSettlement:
     def _require_still_held(self, hold_id: str) -> None:
         """Before the first preimage is given: every hold must still be there, or none is settled."""
         known = self._hold(hold_id)
-        held = [name for name in known.debts if self._debt(name).held]
-        if known.verified or all(self._cashier.still_held(name) for name in held):
+        if known.verified:
             return
-        self.cancel(hold_id)
-        raise SettlementError(f"hold {hold_id} has expired at the payee's node; nothing was paid, hold again")
+        held = [name for name in known.debts if self._debt(name).held]
+        with self._cancelled_together(hold_id):
+            if not all(self._cashier.keep_held(name) for name in held):
+                self.cancel(hold_id)
+                raise SettlementError(f"hold {hold_id} has expired at the payee's node; nothing was paid, hold again")
 
     def _pay_out(self, hold_id: str) -> LightningReceipt:
         known = self._hold(hold_id)
@@ -571,7 +580,7 @@ class LightningSettlement:
     def _require_payable(self, payer: str, payee: str, amount_micro: int, payment_id: str) -> None:
         if type(amount_micro) is not int:
             raise SettlementError(f"an amount is a whole number of micro-euro, not {amount_micro!r}")
-        if not 0 < amount_micro <= _LARGEST_MICRO:
+        if not 0 < amount_micro <= LARGEST_MICRO:
             raise SettlementError(f"{amount_micro} micro-euro cannot be moved; swap payer and payee for a negative one")
         for name in (payer, payee, payment_id):
             if not _NAME.fullmatch(name):
@@ -637,8 +646,8 @@ class _Books:
             raise RecordError(f"unknown kind of entry {kind!r}")
 
     def _note_hold(self, name: str, body: Mapping[str, Json]) -> None:
-        quote = _quote(body["quote"])
-        dues = tuple(_due(item) for item in _items(body["dues"]))
+        quote = read_quote(body["quote"])
+        dues = tuple(_due(item) for item in items_of(body["dues"]))
         self.rounds[name] = self.rounds.get(name, 0) + 1
         debts = tuple(debt.name for debt in debts_of(body))
         self.holds[name] = _Known(Hold(name, quote.record_sha256, quote, "held"), dues, debts)
@@ -678,30 +687,6 @@ def _due(document: Json) -> Due:
         advance_msat=advance,
         paid_msat=paid,
     )
-
-
-def _quote(document: Json) -> Quote:
-    if not isinstance(document, Mapping):
-        raise RecordError("a quote is not a JSON object")
-    lines = []
-    for item in _items(document["lines"]):
-        if not isinstance(item, Mapping) or not isinstance(item["amount_micro"], int):
-            raise RecordError("a line of a quote is malformed")
-        texts = {name: str(value) for name, value in item.items() if name != "amount_micro"}
-        lines.append(QuoteLine(amount_micro=item["amount_micro"], **texts))
-    return Quote(
-        record_sha256=str(document["record_sha256"]),
-        tariff_name=str(document["tariff_name"]),
-        tariff_sha256=str(document["tariff_sha256"]),
-        currency=str(document["currency"]),
-        lines=tuple(lines),
-    )
-
-
-def _items(value: Json) -> Sequence[Json]:
-    if not isinstance(value, list):
-        raise RecordError("expected a list")
-    return value
 
 
 _: type[Settlement] = LightningSettlement
