@@ -33,7 +33,7 @@ from bench.operator import ActDone, Operator
 from bench.rack import Rack
 from bench.session import GridOrder, Progress, SessionLog, SessionPlan, SessionRunner
 from bench.session_network import SessionNetwork
-from bench.settlement import OpenSettlement, payment_nodes
+from bench.settlement import Nodes, OpenSettlement, PaymentNodes, payment_nodes
 from bench.station import Station
 from drivers.errors import ConfigError, NotOpenError
 from ledgers.canonical import Json
@@ -106,7 +106,7 @@ class CertifiedSession:
         Keyring(self.station).require_all()
         with ExitStack() as stack:
             nodes_stack = stack.enter_context(ExitStack())
-            nodes = nodes_stack.enter_context(payment_nodes(self.station))
+            nodes: Nodes = nodes_stack.enter_context(payment_nodes(self.station))
             rack = Rack.open(
                 self.station, plan=self.plan.name, runs=self._runs, operator=self._operator, energise=self._energise
             )
@@ -121,7 +121,8 @@ class CertifiedSession:
             stack.enter_context(desk)
             rack.cycle.listeners.append(desk.watch)
             self._runner = SessionRunner(rack, self.plan, progress=self._progress)
-            self._rack, self._desk, self._network = rack, desk, nodes.network
+            self._rack, self._desk = rack, desk
+            self._network = nodes.network if isinstance(nodes, PaymentNodes) else None
             self._rack_open = True
             self._nodes = nodes_stack.pop_all()
             stack.pop_all()
