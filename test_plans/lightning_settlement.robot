@@ -31,10 +31,11 @@ A Forged Record Is Never Paid
     [Documentation]    The meter's figure is raised a hundredfold and the signature kept: money is held, and goes back.
     A Session With Both Directions
     Record Session
+    ${before} =    Get Balances
     ${forged} =    Forge Usage Record    import    60 kWh
     Run Keyword And Expect Error    *does not verify*    Settle Session    ${forged}
-    Payments Should Be    paid=0    held=0    under_way=0
-    Nothing Should Have Been Paid
+    Payments Should Be    held=0    under_way=0
+    Balances Should Be    ${before}
     Certify Session
     Payments Should Follow From Record
     Money Should Be Conserved
@@ -43,10 +44,11 @@ The Hub Is Down At Settlement And Comes Back
     [Documentation]    Without the hub nobody can pay, and the certificate waits; with it again, each is paid once.
     A Session With Both Directions
     Record Session
+    ${before} =    Get Balances
     Kill Node    hub
     Run Keyword And Expect Error    *nothing was paid*    Settle Session
     Start Node    hub
-    Nothing Should Have Been Paid
+    Balances Should Be    ${before}
     Settle Session
     Settle Session
     Certify Session
@@ -59,7 +61,6 @@ The Payee Dies While It Holds The Money
     A Session With Both Directions
     Record Session
     Hold Payment
-    Payments Should Be    paid=0    cancelled=0
     Kill Node    seller
     Start Node    seller
     Settle Session
@@ -78,7 +79,7 @@ A Session
     [Documentation]    From plug to plug, ready to be recorded and certified.
     [Arguments]    ${baseline}    ${ordered}=${EMPTY}
     Open Station
-    Get Node Balance    driver
+    Get Balances
     Plug In Vehicle
     Start Session    lasts=15 min    baseline=${baseline}
     IF    $ordered

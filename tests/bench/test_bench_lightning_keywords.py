@@ -103,6 +103,8 @@ class TestWithoutNodes:
             "calm_fees": (),
             "heal_network": (),
             "get_node_balance": ("hub",),
+            "get_balances": (),
+            "balances_should_be": ({"driver": one},),
             "node_balance_should_be": ("hub", one),
             "node_balance_should_have_changed_by": ("hub", one),
             "channel_balance_should_be": ("hub", "driver", two),
@@ -239,7 +241,7 @@ class TestOnNodes:
     def test_faults_are_planted_by_name_or_account_and_money_that_moves_aside_is_noticed(
         self, library: BenchLibrary, tmp_path: Path
     ) -> None:
-        folder = short_session(library, write_station(tmp_path, mode="post_paid"))
+        folder = short_session(library, write_station(tmp_path))
         with pytest.raises(
             ConfigError, match=r"there is no node 'ghost'; there are hub, driver \(of ev_owner\), seller"
         ):
@@ -260,10 +262,21 @@ class TestOnNodes:
         library.calm_fees()
         library.heal_network()
 
+        with pytest.raises(ConfigError, match="nothing is due before the session is recorded"):
+            library.payments_should_follow_from_record()
         library.record_session()
         library.nothing_should_have_been_paid()
         with pytest.raises(AssertionError, match="no payment of the session was made"):
             library.payment_of_session_should_be_settled_once()
+        before = library.get_balances()
+        library.hold_payment()
+        library.payments_should_be(paid=0, held=1)
+        with pytest.raises(AssertionError, match=f"the balance of hub is .* msat, not {before['hub']}"):
+            library.balances_should_be(before)
+        with pytest.raises(AssertionError, match=r"payment '.*' is held, not paid"):
+            library.payment_of_session_should_be_settled_once()
+        with pytest.raises(AssertionError, match="1 payments are under way between hub and driver"):
+            library.money_should_be_conserved()
         summary = library.certify_session(ExpectedVerdict.PASS)
         due = library.payments_should_follow_from_record()
         assert due["import_energy"] == 250 * round(summary["energy_import_wh"]["charger"])
