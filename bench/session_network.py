@@ -15,6 +15,7 @@ from ledgers.evidence import write_atomically
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.nodes.plan import CHAIN
 from ledgers.lightning.nodes.session import Snapshot, tell_session
+from ledgers.lightning.nodes.status import read_status
 from ledgers.lightning.session_network import NETWORK_FILE, NetworkTold
 from ledgers.lightning.settlement import LightningSettlement
 
@@ -42,7 +43,11 @@ class SessionNetwork:
 
     def tell(self, settlement: LightningSettlement) -> NetworkTold:
         """What the settlement's payments did to the network, as the nodes tell it now."""
-        return tell_session(self.network, accounts=self.accounts, before=self.before, debts=settlement.debts())
+        # These channels serve one session, which bears all of their opening and closing.
+        costs = read_status(self.network.folder, sessions=1).costs
+        return tell_session(
+            self.network, accounts=self.accounts, before=self.before, debts=settlement.debts(), costs=costs
+        )
 
     def write(self, settlement: LightningSettlement) -> Path:
         """Write what `tell` tells beside the settlement's journal."""

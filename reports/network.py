@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ledgers.lightning.session_network import BalanceTold, NetworkTold, PaymentTold
+from ledgers.lightning.session_network import BalanceTold, CostsTold, NetworkTold, PaymentTold
 from reports.network_picture import NARROW_PX, WIDE_PX, draw_network, sat_text
-from reports.page import NOTHING, Cell, Drawing, Section, Table, Tone, clipped, flat, spoken
+from reports.page import NOTHING, Cell, Drawing, Section, Table, Tone, spoken
 
 _FATES: Final[Mapping[str, tuple[str, Tone]]] = {
     "paid": ("paid", "good"),
@@ -34,8 +34,7 @@ def network_section(told: NetworkTold) -> Section:
     )
     tables = [_nodes(told), _channels(told), _payments(told)]
     if told.costs is not None:
-        rows = tuple((Cell(spoken(name)), Cell(clipped(str(value)))) for name, value in flat(dict(told.costs)))
-        tables.append(Table("What the channels themselves cost", ("What", "Value"), rows))
+        tables.append(_costs(told.costs))
     setting = (
         f"Real nodes on a private {told.chain} chain, started for this session with the same balances each time and "
         "ended after it; no coin here is worth anything. 1 satoshi is 1000 millisatoshi."
@@ -84,7 +83,7 @@ def _channels(told: NetworkTold) -> Table:
     rows = tuple(
         (
             Cell(f"{channel.opener} {NOTHING} {channel.peer}"),
-            Cell(f"{channel.capacity_sat:,}".replace(",", "\u202f"), number=True),
+            _whole(channel.capacity_sat),
             *_balances(channel.before),
             *_balances(channel.after),
             Cell("yes") if channel.active else Cell("no", "bad"),
@@ -101,6 +100,36 @@ def _channels(told: NetworkTold) -> Table:
         "opener), or under way"
     )
     return Table(caption, head, rows)
+
+
+def _costs(costs: CostsTold) -> Table:
+    rows = tuple(
+        (
+            Cell(f"{channel.opener} {NOTHING} {channel.peer}"),
+            _whole(channel.opened_sat),
+            _whole(channel.close_sat),
+            _whole(channel.opener_force_close_sat),
+            _whole(channel.peer_force_close_sat),
+            Cell(NOTHING, "muted", number=True) if channel.session_msat is None else _sat(channel.session_msat),
+        )
+        for channel in costs.channels
+    )
+    head = (
+        "Channel", "Opened for (sat)", "Closes for (sat)", "By force, opener (sat)", "By force, peer (sat)",
+        "A session bears (sat)",
+    )  # fmt: skip
+    rate = f"{costs.sat_per_kw / 250:g} sat/vB"
+    serves = "" if costs.sessions is None else f"; each serves {costs.sessions} session{'s' * (costs.sessions != 1)}"
+    return Table(
+        f"What the channels themselves cost on the chain, closing at the present {rate}{serves}. Who opens a channel "
+        "pays its opening and closing",
+        head,
+        rows,
+    )
+
+
+def _whole(sat: int) -> Cell:
+    return Cell(f"{sat:,}".replace(",", "\u202f"), number=True)
 
 
 def _balances(balance: BalanceTold | None) -> tuple[Cell, Cell]:

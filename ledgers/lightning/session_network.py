@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ledgers.canonical import from_canonical, to_canonical
 from ledgers.errors import RecordError
@@ -121,8 +121,32 @@ class PaymentTold(_Model):
     routes: tuple[tuple[HopTold, ...], ...] | None
 
 
+class ChannelCostTold(_Model):
+    """What one channel costs on the chain, in satoshi (`ledgers.lightning.costs`); its opener pays for both ends of it.
+
+    `session_msat` is what one session bears of opening and cooperative closing.
+    """
+
+    point: Word
+    opener: Word
+    peer: Word
+    opened_sat: int
+    close_sat: int
+    opener_force_close_sat: int
+    peer_force_close_sat: int
+    session_msat: Msat | None
+
+
+class CostsTold(_Model):
+    """What the channels cost: read from the chain for opening, at the present fee rate for closing."""
+
+    sat_per_kw: int
+    sessions: int | None  # that one channel serves
+    channels: tuple[ChannelCostTold, ...]
+
+
 class NetworkTold(_Model):
-    """The document. `costs` is what the channels themselves cost, as `ledgers.lightning.costs` tells it, or null."""
+    """The document. `costs` is null when the chain, or too many nodes, did not answer."""
 
     schema_: Literal["v2gbench.lightning-session/1.0"] = Field(alias="schema")
     name: Word
@@ -132,7 +156,7 @@ class NetworkTold(_Model):
     nodes: tuple[NodeTold, ...]
     channels: tuple[ChannelTold, ...]
     payments: tuple[PaymentTold, ...]
-    costs: dict[str, JsonValue] | None = None
+    costs: CostsTold | None = None
 
     def to_bytes(self) -> bytes:
         """The canonical bytes of the file."""

@@ -217,8 +217,21 @@ def test_a_name_that_is_html_stays_a_name() -> None:
 
 
 def test_what_channels_cost_is_shown_where_it_was_computed() -> None:
-    section = network_section(told(costs={"opening": {"hub": 4213}}))
-    assert [cell.text for cell in section.tables[-1].rows[0]] == ["opening hub", "4213"]
+    channel = {
+        "point": "ab:0",
+        "opener": "hub",
+        "peer": "driver",
+        "opened_sat": 329,
+        "close_sat": 386,
+        "opener_force_close_sat": 1830,
+        "peer_force_close_sat": 246,
+        "session_msat": 715_000,
+    }
+    section = network_section(told(costs={"sat_per_kw": 500, "sessions": 1, "channels": (channel,)}))
+    table = section.tables[-1]
+    assert [cell.text for cell in table.rows[0]][1:] == ["329", "386", "1\u202f830", "246", "715.000"]
+    assert "at the present 2 sat/vB; each serves 1 session." in table.caption
+    assert network_section(told()).tables[-1].caption != table.caption
 
 
 @pytest.fixture

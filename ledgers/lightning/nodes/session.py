@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
-from pydantic import JsonValue
-
+from ledgers.lightning.costs import NetworkCosts
 from ledgers.lightning.errors import LightningError
 from ledgers.lightning.journal import Debt, DebtState
 from ledgers.lightning.nodes import history
@@ -28,7 +27,9 @@ from ledgers.lightning.nodes.status import process_state
 from ledgers.lightning.session_network import (
     SCHEMA,
     BalanceTold,
+    ChannelCostTold,
     ChannelTold,
+    CostsTold,
     HopTold,
     NetworkTold,
     NodeTold,
@@ -84,7 +85,7 @@ def tell_session(
     accounts: Mapping[str, str],
     before: Snapshot,
     debts: Sequence[Debt],
-    costs: dict[str, JsonValue] | None = None,
+    costs: NetworkCosts | None = None,
 ) -> NetworkTold:
     """What the session of these debts did to the network; `accounts` gives each account the name of its node."""
     after = take_snapshot(network)
@@ -105,11 +106,16 @@ def tell_session(
         ),
         channels=_channels(before, after, keys),
         payments=payments,
-        costs=costs,
+        costs=None if costs is None else _costs(costs),
     )
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _costs(costs: NetworkCosts) -> CostsTold:
+    channels = tuple(ChannelCostTold(**asdict(channel)) for channel in costs.channels)
+    return CostsTold(sat_per_kw=costs.sat_per_kw, sessions=costs.sessions, channels=channels)
 
 
 def _ask(network: LightningNetwork) -> Snapshot:
