@@ -96,6 +96,8 @@ class Wire:
     invoices_rpc: ModuleType
     state: ModuleType
     state_rpc: ModuleType
+    unlocker: ModuleType
+    unlocker_rpc: ModuleType
 
 
 @functools.cache
@@ -105,7 +107,7 @@ def wire() -> Wire:
     importlib.import_module("grpc.aio")
     before = os.environ.get(_CIPHER_VARIABLE)
     try:
-        names = ("lightning_pb2", "router_pb2", "invoices_pb2", "stateservice_pb2")
+        names = ("lightning_pb2", "router_pb2", "invoices_pb2", "stateservice_pb2", "walletunlocker_pb2")
         modules = [
             importlib.import_module(f"lndgrpc.compiled.{name}{suffix}") for name in names for suffix in ("", "_grpc")
         ]

@@ -95,6 +95,16 @@ class Chain:
         """Ids of the transactions that wait for a block."""
         return cast("list[str]", self.call("getrawmempool"))
 
+    def knows(self, txid: str) -> bool:
+        """Whether a transaction waits for a block or is in one (btcd: txindex)."""
+        try:
+            self.call("getrawtransaction", txid, 0)
+        except NodeFailed as error:
+            if "No information available" in str(error):
+                return False
+            raise
+        return True
+
     def reorganise(self, depth: int) -> list[str]:
         """Undo the last `depth` blocks and mine `depth` + 1 others in their place; returns the new hashes.
 
