@@ -29,7 +29,7 @@ from ledgers.lightning.client.values import InvoiceState
 from ledgers.lightning.errors import NetworkRefused, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.chain import Chain
 from ledgers.lightning.nodes.fees import NORMAL_SAT_PER_VBYTE, FeeMarket
-from ledgers.lightning.nodes.lnd import LOCKED, NodeCalls
+from ledgers.lightning.nodes.lnd import LOCKED, Books, ChannelView, NodeCalls
 from ledgers.lightning.nodes.plan import CHAIN, NetworkPlan, Policy
 from ledgers.lightning.nodes.processes import Processes, log_tail, wait_until
 
@@ -53,10 +53,22 @@ class _Process(Protocol):
     calls: NodeCalls | None
 
 
+@dataclass(frozen=True, slots=True)
+class ForcedClose:
+    """What was known just before `closer` closed a channel alone: its own view, and the books of those who answered."""
+
+    point: str
+    closer: str
+    peer: str
+    view: ChannelView
+    books: Mapping[str, Books]
+
+
 class BreakableNetwork(ABC):
     """The part of `LightningNetwork` that breaks and mends; that class has the rest, which is declared here."""
 
     plan: NetworkPlan
+    closes: dict[str, ForcedClose]  # by funding, "txid:index"
     _processes: Processes
     _paused: set[str]
     _full: set[str]
@@ -224,7 +236,18 @@ class BreakableNetwork(ABC):
         raise NodeFailed(f"there is no open channel between {name!r} and {peer!r}")
 
     def force_close(self, name: str, peer: str) -> str:
-        """`name` closes its channel with `peer` alone; returns when its transaction (the id) waits for a block."""
+        """`name` closes its channel with `peer` alone; returns when its transaction (the id) waits for a block.
+
+        What both had in it is kept for the audit, which then says whose money the closing gave to the miner.
+        """
+        key = self._node(peer).public_key
+        books = {name: self.calls(name).books()}
+        with contextlib.suppress(NodeFailed, NodeTimeout):  # the peer may be the one that does not answer
+            books[peer] = self.calls(peer).books()
+        for channel in books[name].channels:
+            if channel.peer_key == key:
+                self.closes[channel.point] = ForcedClose(channel.point, name, peer, channel, books)
+                break
         txid = self.close_channel(name, peer, force=True)
         self._wait(CHAIN, lambda: self.chain.knows(txid), f"the closing transaction {txid} to reach the chain")
         return txid

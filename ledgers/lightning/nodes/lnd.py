@@ -323,6 +323,11 @@ class NodeCalls:
             ),
         )
 
+    def opening_points(self) -> frozenset[str]:
+        """Funding ("txid:index") of the channels whose funding waits for its block."""
+        found = self._lightning("PendingChannels").pending_open_channels
+        return frozenset(item.channel.channel_point for item in found)
+
     def closed_points(self) -> frozenset[str]:
         """Funding ("txid:index") of the channels that are closed for good."""
         return frozenset(channel.channel_point for channel in self._lightning("ClosedChannels").channels)

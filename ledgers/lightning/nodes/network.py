@@ -36,7 +36,7 @@ from typing import Self, TypeVar
 from ledgers.lightning.errors import LightningError, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.build import Programs, Progress, build_programs, cache_folder
 from ledgers.lightning.nodes.chain import FIRST_BLOCKS, Chain, chain_options, new_password
-from ledgers.lightning.nodes.faults import BreakableNetwork
+from ledgers.lightning.nodes.faults import BreakableNetwork, ForcedClose
 from ledgers.lightning.nodes.fees import NORMAL_SAT_PER_VBYTE, FeeMarket
 from ledgers.lightning.nodes.lnd import (
     NO_WALLET,
@@ -115,6 +115,7 @@ class LightningNetwork(BreakableNetwork):
         self.plan = plan
         self.ready_s = ready_s
         self.started_from_store = False
+        self.closes: dict[str, ForcedClose] = {}
         self._cache = cache or cache_folder()
         self._wanted_folder = folder
         self._programs = programs
