@@ -9,6 +9,13 @@ A debt gets another preimage only when the old one is dead: the payee's node has
 never take money for that hash any more, and the payer's node has given the payment up, or has no HTLC of it in any
 channel. The second happens: an lnd that is killed between registering an attempt and signing it into its channel calls
 the payment in flight for ever, though no money is on its way (seen with v0.21.2-beta).
+
+The payee's node may lose money that it has accepted. lnd looks an incoming HTLC's onion up in its log of replays, tells
+its invoices, and only then marks the HTLC as handled (v0.21.2-beta: processRemoteAdds in htlcswitch/link.go, PutBatch
+in htlcswitch/decayedlog.go). Killed in between and started again, it takes its own entry for a replay and refuses the
+HTLC: the payer has his money back, while the payee's invoice says accepted, or settled. So what the payer's node says
+decides whether a debt is paid, and a debt that was lost in this way is paid again with another preimage: the payer's
+payment has failed for good, and the old invoice is settled or cancelled, so that it takes no money any more.
 """
 
 from __future__ import annotations
@@ -28,6 +35,7 @@ from ledgers.lightning.client.errors import (
     NoRoute,
     NotEnoughMoney,
     OutcomeUnknown,
+    PaymentFailed,
 )
 from ledgers.lightning.client.lnd import NOT_NOW, LndClient, wait_held
 from ledgers.lightning.client.values import Agreed, ChannelState, FeeLimit, Invoice, InvoiceState, Payment, PaymentState
@@ -38,7 +46,9 @@ T = TypeVar("T")
 KEYSEND_TERMS = 76_324_363
 """Custom record of a spontaneous payment: the hash of what it is for. Odd: a node that does not know it accepts."""
 
+_BEGUN = {DebtState.NEW, DebtState.INVOICED}
 _LOOK_S = 0.02
+_TIMES_LOST = 3  # so often may the payee's node lose the money of one debt within one call
 _BACK_S = 2.0  # a cancelled HTLC is back within some hundred milliseconds
 
 
@@ -130,6 +140,94 @@ class Cashier:
 
     def pay(self, name: str) -> Debt:
         """Pay a debt without holding; again returns it paid. Raises as `LndClient.pay` does; then it is still owed."""
+        for _ in range(_TIMES_LOST):
+            try:
+                return self._pay(name)
+            except PaymentFailed:
+                if not self._lost_by_payee(self._journal.debts[name]):
+                    raise
+                self._begin_anew(self._journal.debts[name])
+        return self._pay(name)
+
+    def hold(self, name: str) -> Debt:
+        """Get the payer's money held at the payee's node; again returns it held.
+
+        Raises PaymentFailed or InvoiceClosed when no money came; the debt is cancelled then. Where a node cannot be
+        asked, raises what it said and leaves the debt as it is: call again, or `cancel`.
+        """
+        debt = self._journal.debts[name]
+        if debt.state in {DebtState.SETTLING, DebtState.PAID}:
+            return debt
+        if debt.state in {DebtState.CANCELLING, DebtState.CANCELLED}:
+            raise SettlementError(f"{name!r} was cancelled; it is not held any more")
+        payer, payee = self.node(debt.payer), self.node(debt.payee)
+        debt, state = self._invoiced(debt)
+        if state is not InvoiceState.ACCEPTED:
+            try:
+                _afresh(payer, lambda: self._begin_hold(debt, payer, payee))
+            except LndError as error:
+                if not isinstance(error, (*NOT_NOW, OutcomeUnknown)) or isinstance(error, TimeoutError):
+                    self.cancel(name, words=str(error))
+                raise
+        return self._journal.move(name, DebtState.HELD) if debt.state is not DebtState.HELD else debt
+
+    def keep_held(self, name: str) -> bool:
+        """Whether the payee's node holds the money of a debt now, or has taken it; what it lost is held again.
+
+        Raises as `hold` does when the money cannot be held again.
+        """
+        debt = self._journal.debts[name]
+        if debt.state in {DebtState.SETTLING, DebtState.PAID}:
+            return True
+        if debt.state is DebtState.HELD:
+            state = self.node(debt.payee).lookup_invoice(debt.payment_hash).state
+            if state not in {InvoiceState.ACCEPTED, InvoiceState.SETTLED}:
+                return False
+            try:
+                lost = self._lost_by_payee(debt)
+            except NOT_NOW:  # a payer who is away cannot take his money back; `settle` finds out if he has it already
+                return True
+            if not lost:
+                return True
+            self._begin_anew(debt)
+        self.hold(name)
+        return True
+
+    def settle(self, name: str, *, evidence_sha256: str = "") -> Debt:
+        """Give the preimage of a held debt: the money is the payee's. Call it only for a verified record.
+
+        Raises InvoiceClosed when lnd has given the money back (the hold expired); the debt is cancelled then. Money
+        that the payee's node lost is held again first; raises as `hold` does when that fails.
+        """
+        for _ in range(_TIMES_LOST):
+            try:
+                return self._settle(name, evidence_sha256)
+            except PaymentFailed:
+                debt = self._journal.debts[name]
+                if debt.state is not DebtState.SETTLING or not self._lost_by_payee(debt):
+                    raise
+                self._begin_anew(debt)
+        return self._settle(name, evidence_sha256)
+
+    def cancel(self, name: str, *, words: str = "") -> Debt:
+        """Give the money of a debt back, or take care that it never moves; again returns it cancelled."""
+        debt = self._journal.debts[name]
+        if debt.state is DebtState.CANCELLED:
+            return debt
+        if debt.state in {DebtState.SETTLING, DebtState.PAID} or debt.keysend:
+            raise SettlementError(f"{name!r} is {debt.state.value}; it cannot be cancelled any more")
+        if debt.state is not DebtState.CANCELLING:
+            debt = self._journal.move(name, DebtState.CANCELLING, words=words)
+        try:
+            self.node(debt.payee).cancel_invoice(debt.payment_hash)
+        except LndNotFound:
+            return self._journal.move(name, DebtState.CANCELLED)  # the payee never had the invoice, so nobody paid it
+        self._dead(debt)
+        return self._journal.move(name, DebtState.CANCELLED)
+
+    # Private.
+
+    def _pay(self, name: str) -> Debt:
         debt = self._journal.debts[name]
         if debt.state is DebtState.PAID:
             return debt
@@ -168,76 +266,26 @@ class Cashier:
             if self._tied(debt) or payee.lookup_invoice(debt.payment_hash).state is not InvoiceState.OPEN:
                 raise
             self._renew(debt)
-            return self.pay(name)
+            return self._pay(name)
         return self._paid(name, payment)
 
-    def hold(self, name: str) -> Debt:
-        """Get the payer's money held at the payee's node; again returns it held.
-
-        Raises PaymentFailed or InvoiceClosed when no money came; the debt is cancelled then. Where a node cannot be
-        asked, raises what it said and leaves the debt as it is: call again, or `cancel`.
-        """
-        debt = self._journal.debts[name]
-        if debt.state in {DebtState.SETTLING, DebtState.PAID}:
-            return debt
-        if debt.state in {DebtState.CANCELLING, DebtState.CANCELLED}:
-            raise SettlementError(f"{name!r} was cancelled; it is not held any more")
-        payer, payee = self.node(debt.payer), self.node(debt.payee)
-        debt, state = self._invoiced(debt)
-        if state is not InvoiceState.ACCEPTED:
-            try:
-                _afresh(payer, lambda: self._begin_hold(debt, payer, payee))
-            except LndError as error:
-                if not isinstance(error, (*NOT_NOW, OutcomeUnknown)) or isinstance(error, TimeoutError):
-                    self.cancel(name, words=str(error))
-                raise
-        return self._journal.move(name, DebtState.HELD) if debt.state is not DebtState.HELD else debt
-
-    def still_held(self, name: str) -> bool:
-        """Whether the payee's node holds the money of a held debt now (or has taken it)."""
-        debt = self._journal.debts[name]
-        if debt.state is DebtState.PAID:
-            return True
-        state = self.node(debt.payee).lookup_invoice(debt.payment_hash).state
-        return state in {InvoiceState.ACCEPTED, InvoiceState.SETTLED}
-
-    def settle(self, name: str, *, evidence_sha256: str = "") -> Debt:
-        """Give the preimage of a held debt: the money is the payee's. Call it only for a verified record.
-
-        Raises InvoiceClosed when lnd has given the money back (the hold expired); the debt is cancelled then.
-        """
+    def _settle(self, name: str, evidence_sha256: str) -> Debt:
         debt = self._journal.debts[name]
         if debt.state is DebtState.PAID:
             return debt
+        if debt.state in _BEGUN and debt.decided:  # lost by the payee's node since
+            debt = self.hold(name)
         if debt.state not in {DebtState.HELD, DebtState.SETTLING}:
             raise SettlementError(f"{name!r} is {debt.state.value}; only money that is held can be settled")
         payee = self.node(debt.payee)
         if debt.state is DebtState.HELD:
-            self._journal.move(name, DebtState.SETTLING, evidence_sha256=evidence_sha256)
+            self._journal.move(name, DebtState.SETTLING, evidence_sha256=evidence_sha256 or debt.evidence_sha256)
         try:
             payee.settle_invoice(debt.preimage)
         except InvoiceClosed as error:
             self._journal.move(name, DebtState.CANCELLED, words=str(error))
             raise
         return self._paid(name, self._outcome(debt))
-
-    def cancel(self, name: str, *, words: str = "") -> Debt:
-        """Give the money of a debt back, or take care that it never moves; again returns it cancelled."""
-        debt = self._journal.debts[name]
-        if debt.state is DebtState.CANCELLED:
-            return debt
-        if debt.state in {DebtState.SETTLING, DebtState.PAID} or debt.keysend:
-            raise SettlementError(f"{name!r} is {debt.state.value}; it cannot be cancelled any more")
-        if debt.state is not DebtState.CANCELLING:
-            debt = self._journal.move(name, DebtState.CANCELLING, words=words)
-        try:
-            self.node(debt.payee).cancel_invoice(debt.payment_hash)
-        except LndNotFound:
-            return self._journal.move(name, DebtState.CANCELLED)  # the payee never had the invoice, so nobody paid it
-        self._dead(debt)
-        return self._journal.move(name, DebtState.CANCELLED)
-
-    # Private.
 
     def _begin_hold(self, debt: Debt, payer: LndClient, payee: LndClient) -> None:
         payer.begin(
@@ -298,6 +346,26 @@ class Cashier:
         """The debt with another preimage, after the old one is dead."""
         self.node(debt.payee).cancel_invoice(debt.payment_hash)
         self._dead(debt)
+        return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="")
+
+    def _lost_by_payee(self, debt: Debt) -> bool:
+        """Whether the payer's payment failed although the payee's invoice says accepted or settled (see above)."""
+        try:
+            state = self.node(debt.payee).lookup_invoice(debt.payment_hash).state
+            if state not in {InvoiceState.ACCEPTED, InvoiceState.SETTLED}:
+                return False
+            return self.node(debt.payer).track(debt.payment_hash).state is PaymentState.FAILED
+        except LndNotFound:
+            return False
+
+    def _begin_anew(self, debt: Debt) -> Debt:
+        """The debt with another preimage, after the payee's node lost its money: the old invoice is dead or is made so.
+
+        A settled invoice takes no more money (lnd: ResultInvoiceAlreadySettled in invoices/update.go).
+        """
+        payee = self.node(debt.payee)
+        if payee.lookup_invoice(debt.payment_hash).state is not InvoiceState.SETTLED:
+            payee.cancel_invoice(debt.payment_hash)
         return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="")
 
     def _dead(self, debt: Debt) -> None:

@@ -70,6 +70,13 @@ class Debt:
         """SHA-256 of the preimage."""
         return hash_of(self.preimage)
 
+    @property
+    def decided(self) -> bool:
+        """Whether its record was verified and its money is not the payee's yet: it is settled, whatever happens."""
+        if self.state in {DebtState.NEW, DebtState.INVOICED, DebtState.HELD}:
+            return bool(self.evidence_sha256)
+        return self.state is DebtState.SETTLING
+
     @classmethod
     def new(
         cls,

@@ -120,7 +120,9 @@ class HoldTab:
         tab = self._tab
         with tab.guard:
             for debt in tab.debts():
-                if debt.state in _BEGUN:
+                if debt.decided:
+                    tab.cashier.settle(debt.name)
+                elif debt.state in _BEGUN:
                     return tab.cashier.hold(debt.name)
             size = self._slice_wh if energy_wh is None else exact(energy_wh, what="energy_wh")
             if not 0 < size <= self._slice_wh:
@@ -150,7 +152,7 @@ class HoldTab:
             debt = self._mine(name)
             if debt.state is DebtState.PAID:
                 return debt
-            if debt.state is not DebtState.SETTLING:
+            if not debt.decided:
                 try:
                     verify(record)
                 except LedgerError as error:

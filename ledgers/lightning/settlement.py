@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -366,7 +367,7 @@ class LightningSettlement:
                 if debt.state is DebtState.CANCELLING:
                     self._cashier.cancel(debt.name)
                     done.append(f"{debt.name!r} was cancelled")
-                elif debt.state is DebtState.SETTLING:
+                elif debt.decided:
                     self._cashier.settle(debt.name)
                     done.append(f"{debt.name!r} was settled")
         return tuple(done)
@@ -452,14 +453,21 @@ class LightningSettlement:
                 self._cashier.require_liquidity(due.payee, due.payer, -due.last_msat)
 
     def _hold_all(self, hold_id: str) -> None:
-        known = self._books.holds[hold_id]
-        try:
-            for name in known.debts:
+        with self._cancelled_together(hold_id):
+            for name in self._books.holds[hold_id].debts:
                 if self._debt(name).held:
                     self._cashier.hold(name)
+
+    @contextmanager
+    def _cancelled_together(self, hold_id: str) -> Iterator[None]:
+        """When one debt of a hold was cancelled, all are; when a node is merely away, the hold stands to go on with."""
+        try:
+            yield
         except SettlementError:
-            if any(self._debt(name).state in {DebtState.CANCELLED, DebtState.CANCELLING} for name in known.debts):
-                self.cancel(hold_id)  # else a node is away: the hold stands, and the same call goes on with it
+            known = self._hold(hold_id)
+            given_back = {DebtState.CANCELLED, DebtState.CANCELLING}
+            if known.hold.status == "held" and any(self._debt(name).state in given_back for name in known.debts):
+                self.cancel(hold_id)
             raise
 
     def _require_free(self, quote: Quote) -> None:
@@ -476,11 +484,13 @@ class LightningSettlement:
     def _require_still_held(self, hold_id: str) -> None:
         """Before the first preimage is given: every hold must still be there, or none is settled."""
         known = self._hold(hold_id)
-        held = [name for name in known.debts if self._debt(name).held]
-        if known.verified or all(self._cashier.still_held(name) for name in held):
+        if known.verified:
             return
-        self.cancel(hold_id)
-        raise SettlementError(f"hold {hold_id} has expired at the payee's node; nothing was paid, hold again")
+        held = [name for name in known.debts if self._debt(name).held]
+        with self._cancelled_together(hold_id):
+            if not all(self._cashier.keep_held(name) for name in held):
+                self.cancel(hold_id)
+                raise SettlementError(f"hold {hold_id} has expired at the payee's node; nothing was paid, hold again")
 
     def _pay_out(self, hold_id: str) -> LightningReceipt:
         known = self._hold(hold_id)

@@ -125,7 +125,12 @@ class Network:
         return payment
 
     def settle(self, invoice: StoredInvoice) -> None:
+        if invoice.node.lose_settled > 0:
+            invoice.node.lose_settled -= 1
+            self.lose(invoice)
         invoice.state = SETTLED
+        if not self.under_way(invoice):
+            return
         invoice.node.local_msat += invoice.amount_msat
         invoice.node.remote_msat -= invoice.amount_msat
         for node in self.nodes.values():
@@ -140,12 +145,24 @@ class Network:
         with self.changed:
             self.cancel(invoice)
 
+    def lose(self, invoice: StoredInvoice) -> None:
+        """What an lnd does that was killed before it marked an HTLC as handled: money goes back, the invoice stays."""
+        with self.changed:
+            self._give_back(invoice, reason=2)
+
+    def under_way(self, invoice: StoredInvoice) -> bool:
+        payments = [node.payments.get(invoice.payment_hash) for node in self.nodes.values()]
+        return any(payment is not None and payment.status == IN_FLIGHT for payment in payments)
+
     def cancel(self, invoice: StoredInvoice) -> None:
         invoice.state = CANCELED
+        self._give_back(invoice, reason=4)
+
+    def _give_back(self, invoice: StoredInvoice, *, reason: int) -> None:
         for node in self.nodes.values():
             payment = node.payments.get(invoice.payment_hash)
             if payment is not None and payment.status == IN_FLIGHT and not payment.vanished:
-                payment.status, payment.reason = FAILED, 4
+                payment.status, payment.reason = FAILED, reason
                 node.local_msat += payment.amount_msat + payment.fee_msat
                 node.remote_msat -= payment.amount_msat + payment.fee_msat
         self.changed.notify_all()
@@ -173,6 +190,7 @@ class Node:
         self.chain = chain
         self.refusal: tuple[str, str] | None = None  # code and words that every call gets
         self.no_route = False
+        self.lose_settled = 0  # so many payments to it are refused after its invoice was settled (killed, restarted)
         self.vanish = 0  # so many payments are registered and never leave
         self.lose_answers = 0  # so many SendPaymentV2 pay and then break their stream
         self.invoice_change: dict[str, Any] = {}  # what invoices say instead of what was asked
@@ -255,7 +273,10 @@ class Node:
         )
 
     def payment_message(self, stored: StoredPayment) -> Any:
-        return wire().ln.Payment(
+        ln = wire().ln
+        route = ln.Route(total_amt_msat=stored.amount_msat + stored.fee_msat, total_fees_msat=stored.fee_msat)
+        return ln.Payment(
+            htlcs=[ln.HTLCAttempt(status=1, route=route)] if stored.status == SUCCEEDED else [],
             payment_hash=stored.payment_hash.hex(),
             payment_preimage=stored.preimage.hex() or "00" * 32,
             value_msat=stored.amount_msat,

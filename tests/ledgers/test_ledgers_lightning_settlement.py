@@ -210,6 +210,84 @@ def test_a_hold_that_the_node_gave_back_is_cancelled_and_said(make: Make) -> Non
     assert books.local_msat()["charging_station"] == 2_000_000
 
 
+def paid_once(books: LightningBooks, total_msat: int) -> None:
+    """2 EUR went from the vehicle to the station, no money was made or lost, and a stranger's check holds."""
+    assert books.local_msat() == {"ev_owner": 48 * EURO, "aggregator": 100 * EURO, "charging_station": 2 * EURO}
+    assert books.network.total_msat() == total_msat
+
+
+@pytest.mark.parametrize("when", ["before the release", "after the preimage was given", "both"])
+def test_money_that_the_payees_node_lost_after_accepting_it_is_held_again_and_paid_once(make: Make, when: str) -> None:
+    books = make(Mode.HOLD)
+    total_msat = books.network.total_msat()
+    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+    (debt,) = books.settlement.debts()
+    station = books.network.nodes["charging_station"]
+    if when != "after the preimage was given":
+        books.network.lose(station.invoices[bytes.fromhex(debt.payment_hash)])
+        assert books.local_msat()["ev_owner"] == 50 * EURO
+    if when != "before the release":
+        station.lose_settled = 1
+    receipt = books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    (paid,) = books.settlement.debts()
+    assert paid.state is DebtState.PAID
+    assert paid.preimage != debt.preimage
+    assert [payment.debt.payment_hash for payment in receipt.payments] == [paid.payment_hash]
+    paid_once(books, total_msat)
+    with pytest.raises(SettlementError, match="paid once"):
+        books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    books.reopen()
+    assert books.settlement.receipt(hold.hold_id) == receipt
+
+
+def test_money_that_was_lost_and_cannot_be_held_again_is_cancelled_and_said(make: Make) -> None:
+    books = make(Mode.HOLD)
+    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+    (debt,) = books.settlement.debts()
+    books.network.lose(books.network.nodes["charging_station"].invoices[bytes.fromhex(debt.payment_hash)])
+    books.network.nodes["ev_owner"].no_route = True
+    with pytest.raises(NoRoute, match="nothing was paid"):
+        books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    assert [debt.state for debt in books.settlement.debts()] == [DebtState.CANCELLED]
+    assert books.local_msat()["charging_station"] == 0
+
+
+def test_a_decided_payment_that_was_lost_while_the_payer_went_away_is_made_when_he_is_back(make: Make) -> None:
+    books = make(Mode.HOLD)
+    total_msat = books.network.total_msat()
+    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+    books.network.nodes["charging_station"].lose_settled = 1
+    books.network.nodes["ev_owner"].stop()
+    with pytest.raises(LndError):
+        books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    books.network.nodes["ev_owner"].start()
+    books.reopen()
+    assert books.settlement.resume() == (f"hold {hold.hold_id} was paid out",)
+    paid_once(books, total_msat)
+
+
+def test_a_post_paid_invoice_that_was_settled_and_lost_is_paid_with_another(make: Make) -> None:
+    books = make(Mode.POST_PAID)
+    total_msat = books.network.total_msat()
+    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+    books.network.nodes["charging_station"].lose_settled = 1
+    books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    assert len(books.network.nodes["charging_station"].invoices) == 2
+    paid_once(books, total_msat)
+
+
+def test_a_slice_that_was_lost_after_its_record_verified_is_held_again_and_settled(make: Make) -> None:
+    books = make(Mode.HOLD)
+    tab = books.settlement.hold_tab("session-1", "import_energy", slice_wh=8000)
+    debt = tab.hold_next()
+    books.network.nodes["charging_station"].lose_settled = 1
+    record = write_slice_record(debt, Decimal(8000), METER)
+    settled = tab.settle(debt.name, record=record, verify=slice_verifier(debt, METER.name, METER.public_key_der))
+    assert settled.state is DebtState.PAID
+    assert settled.evidence_sha256 == sha256_hex(record)
+    assert books.local_msat()["charging_station"] == 2 * EURO
+
+
 def test_a_hold_of_which_one_line_fails_gives_the_others_back(make: Make) -> None:
     books = make(Mode.HOLD)
     before = books.local_msat()

@@ -58,6 +58,7 @@ _INVOICE_STATES = {
     2: InvoiceState.CANCELED,
     3: InvoiceState.ACCEPTED,
 }
+_PART_SUCCEEDED = 1  # lnrpc.HTLCAttempt.HTLCStatus
 _PAYMENT_STATES = {2: PaymentState.SUCCEEDED, 3: PaymentState.FAILED}  # all others (0, 1, and 4 since 0.18) go on
 _REASONS = {
     0: "",
@@ -389,15 +390,19 @@ def read_decoded(message: Any) -> Decoded:
 
 
 def read_payment(message: Any) -> Payment:
-    """A payment of the payer's node."""
+    """A payment of the payer's node; one that succeeded is worth what its parts brought, and lnd may lose a part."""
+    brought = [part.route for part in message.htlcs if part.status == _PART_SUCCEEDED]
+    succeeded = message.status == 2
     return Payment(
         payment_hash=message.payment_hash,
         state=_PAYMENT_STATES.get(message.status, PaymentState.IN_FLIGHT),
-        amount_msat=message.value_msat,
+        amount_msat=(
+            sum(route.total_amt_msat - route.total_fees_msat for route in brought) if succeeded else message.value_msat
+        ),
         fee_msat=message.fee_msat,
-        preimage=message.payment_preimage if message.status == 2 else "",
+        preimage=message.payment_preimage if succeeded else "",
         reason=_REASONS.get(message.failure_reason, f"FAILURE_REASON_{message.failure_reason}"),
-        parts=sum(1 for part in message.htlcs if part.status == 1),  # SUCCEEDED
+        parts=len(brought),
     )
 
 
