@@ -39,13 +39,51 @@ class DebtState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What a forced close gave to the miner while it was under way for a debt: too small for an output of its own.
+
+    `owner` is an account, or "the node before NAME" for the one that had sent it on to that account. `channel` is the
+    short id (block x transaction x output), `payment_hash` the payment that it belonged to.
+    """
+
+    owner: str
+    msat: int
+    channel: str
+    payment_hash: str
+
+    def __str__(self) -> str:
+        return f"lost to fees: {self.msat} msat of {self.owner}, whose channel {self.channel} was closed by force"
+
+    def to_json(self) -> dict[str, Json]:
+        """The loss as it stands in journal and receipt."""
+        return {
+            "owner": self.owner,
+            "msat": self.msat,
+            "channel": self.channel,
+            "payment_hash": self.payment_hash,
+        }
+
+    @classmethod
+    def read(cls, document: Json) -> Lost:
+        """The loss in a line of the journal."""
+        if not isinstance(document, Mapping) or not isinstance(document["msat"], int):
+            raise RecordError("what was lost is told wrongly")
+        return cls(
+            owner=str(document["owner"]),
+            msat=document["msat"],
+            channel=str(document["channel"]),
+            payment_hash=str(document["payment_hash"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Debt:
     """`amount_msat` that `payer` owes `payee`, and how it is paid.
 
     `kind` is the kind of the quote's line it belongs to, or "payment". `terms` is the document whose SHA-256 the
     invoice carries, null when that is the usage record itself. `held`: paid by a hold invoice. `keysend`: paid without
     an invoice. `subject` is the hold, session or payment it belongs to. `evidence_sha256` is the signed slice record
-    that it was settled for.
+    that it was settled for. `lost` is what forced closes took on the way; each of it once.
     """
 
     name: str
@@ -64,6 +102,7 @@ class Debt:
     fee_msat: int = 0
     evidence_sha256: str = ""
     words: str = ""
+    lost: tuple[Lost, ...] = ()
 
     @property
     def payment_hash(self) -> str:
@@ -254,6 +293,9 @@ def debts_of(body: Mapping[str, Json]) -> tuple[Debt, ...]:
 
 def _moved(debt: Debt, body: Mapping[str, Json]) -> Debt:
     fee = body.get("fee_msat", debt.fee_msat)
+    lost = body.get("lost", [])
+    if not isinstance(lost, list | tuple):
+        raise RecordError("what was lost is no list")
     return replace(
         debt,
         state=DebtState(str(body["state"])),
@@ -262,4 +304,5 @@ def _moved(debt: Debt, body: Mapping[str, Json]) -> Debt:
         preimage=str(body.get("preimage", debt.preimage)),
         evidence_sha256=str(body.get("evidence_sha256", debt.evidence_sha256)),
         words=str(body.get("words", debt.words)),
+        lost=(*debt.lost, *(Lost.read(item) for item in lost)),
     )

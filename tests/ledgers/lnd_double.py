@@ -346,6 +346,10 @@ class Lightning(_Service):
         )
         return ln.ListChannelsResponse(channels=[channel])
 
+    def PendingChannels(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.node.admit(context)
+        return wire().ln.PendingChannelsResponse()
+
     def DecodePayReq(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.node.admit(context)
         if not request.pay_req.startswith("lnbcrt"):

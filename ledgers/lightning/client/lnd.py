@@ -35,6 +35,7 @@ from ledgers.lightning.client.values import (
     Agreed,
     ChannelBalance,
     ChannelState,
+    Closing,
     Decoded,
     Invoice,
     InvoiceState,
@@ -126,6 +127,10 @@ class LndClient:
     def channels(self) -> tuple[ChannelState, ...]:
         """Its open channels."""
         return self._ask(w.ask_channels())
+
+    def closings(self) -> tuple[Closing, ...]:
+        """Its channels that are being closed by force, until all that the node can get of them is its own."""
+        return self._ask(w.ask_closings())
 
     def decode(self, payment_request: str) -> Decoded:
         """What an invoice says; raises LndOtherNetwork for one of another network."""

@@ -87,16 +87,15 @@ class Books:
 class Closing:
     """A channel that closes, as one of its nodes sees it; `limbo_sat` is what that node still waits for.
 
-    `closing_txid` is empty while the closing transaction waits for its first block. `until_block` is when the next
-    thing can happen, 0 when it can at once.
+    `closing_txid` is empty while the closing transaction waits for its first block. `heights` are the blocks at which
+    its own side, and each HTLC, can be taken without a preimage; some may be past.
     """
 
     point: str
     peer_key: str
     closing_txid: str
     limbo_sat: int
-    htlcs: int
-    until_block: int
+    heights: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +304,7 @@ class NodeCalls:
         pending = self._lightning("PendingChannels")
         return (
             *(
-                Closing(item.channel.channel_point, item.channel.remote_node_pub, "", item.limbo_balance, 0, 0)
+                Closing(item.channel.channel_point, item.channel.remote_node_pub, "", item.limbo_balance, ())
                 for item in pending.waiting_close_channels
             ),
             *(
@@ -314,10 +313,7 @@ class NodeCalls:
                     peer_key=item.channel.remote_node_pub,
                     closing_txid=item.closing_txid,
                     limbo_sat=item.limbo_balance,
-                    htlcs=len(item.pending_htlcs),
-                    until_block=max(
-                        [item.maturity_height, *(htlc.maturity_height for htlc in item.pending_htlcs)], default=0
-                    ),
+                    heights=(item.maturity_height, *(htlc.maturity_height for htlc in item.pending_htlcs)),
                 )
                 for item in pending.pending_force_closing_channels
             ),
