@@ -58,6 +58,7 @@ KEYSEND_TERMS = 76_324_363
 _BEGUN = {DebtState.NEW, DebtState.INVOICED}
 _LOOK_S = 0.02
 _TIMES_LOST = 3  # so often may the payee's node lose the money of one debt within one call
+_DUST_MSAT = 330_000  # BOLT 3: the least dust limit for an output to a script hash (P2WSH)
 _BACK_S = 2.0  # a cancelled HTLC is back within some hundred milliseconds
 
 
@@ -176,6 +177,9 @@ class Cashier:
         if debt.state in {DebtState.CANCELLING, DebtState.CANCELLED}:
             raise SettlementError(f"{name!r} was cancelled; it is not held any more")
         payer, payee = self.node(debt.payer), self.node(debt.payee)
+        if debt.state is DebtState.INVOICED:
+            self._end_closed(debt)
+            debt = self._journal.debts[name]
         debt, state = self._invoiced(debt)
         if state is not InvoiceState.ACCEPTED:
             try:
@@ -408,22 +412,43 @@ class Cashier:
         """What forced closes took of a payment that failed, as far as it is not written down; the payer's own alone."""
         if debt.state is DebtState.NEW and not debt.keysend:
             return ()  # nothing was sent for this preimage
-        payer, payee = self.node(debt.payer), self.node(debt.payee)
         try:
-            payment = payer.track(debt.payment_hash)
+            payment = self.node(debt.payer).track(debt.payment_hash)
         except LndNotFound:
             return ()
-        if payment.state is not PaymentState.FAILED:
+        return self._taken(debt, payment, of_payer=of_payer) if payment.state is PaymentState.FAILED else ()
+
+    def _taken(self, debt: Debt, payment: Payment, *, of_payer: bool = False) -> tuple[Lost, ...]:
+        """The parts of a payment that a forced close gave to the miner.
+
+        lnd fails a part with its channel when the closing commitment has no output for it, and when an output came back
+        over the chain after its time lock. So a part that could have come back in that way is taken for lost only if it
+        is under every dust limit.
+        """
+        parts = [part for part in payment.closed_on if not part.at_hop or (part.to_payee and not of_payer)]
+        if not parts:
             return ()
-        found = []
-        for part in payment.closed_on:
-            if part.at_hop and (of_payer or not part.to_payee):
-                continue
-            owner = f"the node before {debt.payee}" if part.at_hop else debt.payer
-            end = payee if part.at_hop else payer
-            if all(channel.channel_id != part.channel_id for channel in end.channels()):
-                found.append(Lost(owner, part.sent_msat, _short_id(part.channel_id), debt.payment_hash))
-        return tuple(lost for lost in found if lost not in debt.lost)
+        payer = self.node(debt.payer)
+        height = payer.info().block_height
+        own = {channel.channel_id for channel in payer.channels()}
+        try:
+            accepted = self.node(debt.payee).lookup_invoice(debt.payment_hash).paid_msat > 0
+        except LndNotFound:
+            accepted = False
+        found = (
+            Lost(
+                owner=f"the node before {debt.payee}" if part.at_hop else debt.payer,
+                msat=part.sent_msat,
+                channel=_short_id(part.channel_id),
+                payment_hash=debt.payment_hash,
+                at_most=not accepted,
+            )
+            for part in parts
+            if (part.at_hop or part.channel_id not in own)
+            and (height < part.expiry_height or part.sent_msat < _DUST_MSAT)
+        )
+        known = {(lost.channel, lost.payment_hash) for lost in debt.lost}
+        return tuple(lost for lost in found if (lost.channel, lost.payment_hash) not in known)
 
     def _end_closed(self, debt: Debt) -> Debt | None:
         """Write down what forced closes took of a payment; the debt when it is paid all the same, else None.
@@ -539,7 +564,8 @@ class Cashier:
         )
 
     def _paid(self, name: str, payment: Payment) -> Debt:
-        return self._journal.move(name, DebtState.PAID, fee_msat=payment.fee_msat)
+        lost = _to_json(self._taken(self._journal.debts[name], payment))
+        return self._journal.move(name, DebtState.PAID, fee_msat=payment.fee_msat, lost=lost)
 
 
 def _afresh(payer: LndClient, attempt: Callable[[], T], *, unless: Callable[[], object] = lambda: None) -> T:

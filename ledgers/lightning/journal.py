@@ -43,16 +43,19 @@ class Lost:
     """What a forced close gave to the miner while it was under way for a debt: too small for an output of its own.
 
     `owner` is an account, or "the node before NAME" for the one that had sent it on to that account. `channel` is the
-    short id (block x transaction x output), `payment_hash` the payment that it belonged to.
+    short id (block x transaction x output), `payment_hash` the payment that it belonged to. `at_most`: the payee had
+    not accepted it, so the commitment that was closed may not have had it yet, and then nothing was lost.
     """
 
     owner: str
     msat: int
     channel: str
     payment_hash: str
+    at_most: bool = False
 
     def __str__(self) -> str:
-        return f"lost to fees: {self.msat} msat of {self.owner}, whose channel {self.channel} was closed by force"
+        msat = f"at most {self.msat}" if self.at_most else str(self.msat)
+        return f"lost to fees: {msat} msat of {self.owner}, whose channel {self.channel} was closed by force"
 
     def to_json(self) -> dict[str, Json]:
         """The loss as it stands in journal and receipt."""
@@ -61,6 +64,7 @@ class Lost:
             "msat": self.msat,
             "channel": self.channel,
             "payment_hash": self.payment_hash,
+            "at_most": self.at_most,
         }
 
     @classmethod
@@ -73,6 +77,7 @@ class Lost:
             msat=document["msat"],
             channel=str(document["channel"]),
             payment_hash=str(document["payment_hash"]),
+            at_most=document["at_most"] is True,
         )
 
 
@@ -83,7 +88,8 @@ class Debt:
     `kind` is the kind of the quote's line it belongs to, or "payment". `terms` is the document whose SHA-256 the
     invoice carries, null when that is the usage record itself. `held`: paid by a hold invoice. `keysend`: paid without
     an invoice. `subject` is the hold, session or payment it belongs to. `evidence_sha256` is the signed slice record
-    that it was settled for. `lost` is what forced closes took on the way; each of it once.
+    that it was settled for. `lost` is what forced closes took on the way; each of it once. `earlier` are
+    preimages that it had before; each was dead when it got another.
     """
 
     name: str
@@ -103,6 +109,7 @@ class Debt:
     evidence_sha256: str = ""
     words: str = ""
     lost: tuple[Lost, ...] = ()
+    earlier: tuple[str, ...] = ()
 
     @property
     def payment_hash(self) -> str:
@@ -305,4 +312,5 @@ def _moved(debt: Debt, body: Mapping[str, Json]) -> Debt:
         evidence_sha256=str(body.get("evidence_sha256", debt.evidence_sha256)),
         words=str(body.get("words", debt.words)),
         lost=(*debt.lost, *(Lost.read(item) for item in lost)),
+        earlier=(*debt.earlier, debt.preimage) if "preimage" in body else debt.earlier,
     )

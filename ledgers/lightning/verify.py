@@ -69,6 +69,7 @@ class LostPart(_Model):
     msat: Annotated[int, Field(gt=0, le=2**53)]
     channel: str
     payment_hash: Hash
+    at_most: bool
 
 
 class PaymentPart(_Model):
@@ -127,7 +128,8 @@ def check_lightning(part: LightningPart, quoted: Sequence[QuoteLine], *, record_
     if not lost:
         return found
     owners = ", ".join(sorted({item.owner for item in lost}))
-    return f"{found}; lost to fees in forced closes: {sum(item.msat for item in lost)} msat of {owners}"
+    msat = f"{'at most ' if any(item.at_most for item in lost) else ''}{sum(item.msat for item in lost)}"
+    return f"{found}; lost to fees in forced closes: {msat} msat of {owners}"
 
 
 def _check_payment(payment: PaymentPart, network: str, record_sha256: str, session_id: str) -> None:

@@ -229,7 +229,7 @@ def test_a_payment_whose_payers_channel_closed_while_the_payee_was_frozen_is_mad
         agreed = yard.settlement._cashier._agreed(debt)
         yard.clients["ev_owner"].begin(debt.payment_request, agreed, fee_limit_msat=5_000)
     hub = yard.network.calls("hub")
-    wait_until(lambda: hub.books().going_msat == SMALL_MSAT, limit_s=10, what="the money to be half way")
+    wait_until(lambda: hub.books().coming_msat == SMALL_MSAT + HUB_MSAT, limit_s=10, what="the money to be half way")
     yard.network.force_close("van", "hub")
     yard.network.mine(1)
     yard.network.resume("evse")
@@ -295,6 +295,7 @@ def test_a_large_hold_that_is_cancelled_comes_back_from_the_chain(yard: Yard, cl
     assert yard.debt().state is DebtState.CANCELLING
     yard.network.mine_until_resolved()
     assert yard.settlement.cancel(hold.hold_id).status == "cancelled"
+    assert yard.debt().lost == ()
     moved = yard.moved_msat()
     assert moved["evse"] <= 0  # no more than what its own sweep cost
     if closer == "hub":

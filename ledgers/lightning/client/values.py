@@ -107,7 +107,7 @@ class LostPart:
 
     `sent_msat` left the node `at_hop` (0 is the payer) into `channel_id`; if that was closed, the miner has it.
     `fee_msat` is what of it was for the nodes further on, none when the channel leads `to_payee`. When it was not the
-    payer's channel, the payer has it back.
+    payer's channel, the payer has it back. From block `expiry_height` on it may also have gone back over the chain.
     """
 
     at_hop: int
@@ -115,6 +115,7 @@ class LostPart:
     sent_msat: int
     fee_msat: int
     to_payee: bool
+    expiry_height: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -434,6 +434,7 @@ def _lost_part(route: Any, at_hop: int) -> LostPart:
         sent_msat=sent,
         fee_msat=sent - amount,
         to_payee=at_hop == len(hops) - 1,
+        expiry_height=hops[at_hop - 1].expiry if at_hop else route.total_time_lock,
     )
 
 

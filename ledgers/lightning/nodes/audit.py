@@ -309,10 +309,14 @@ def _losses(chain: ChainBooks, close: ForcedClose) -> list[Loss]:
     txid = chain.spent_by.get(close.point)
     if txid is None:
         return []
+    view = close.view
     paid = [chain.values[point] for point in chain.outputs[txid]]
-    total = 1000 * (chain.values[close.point] - sum(paid) - _commitment_fee_sat(close.view))
-    if close.view.anchors:
-        total -= 1000 * (2 * ANCHOR_SAT - sum(sat for sat in paid if sat == ANCHOR_SAT))
+    anchors = paid.count(ANCHOR_SAT) if view.anchors else 0
+    sides = sum(sat >= view.dust_limits_sat[0] for sat in (view.local_sat, view.remote_sat))
+    weight = COMMITMENT_WEIGHT[view.anchors] + HTLC_WEIGHT * (len(paid) - anchors - sides)
+    unpaid_anchors = (2 - anchors) * ANCHOR_SAT if view.anchors else 0
+    own_fee = view.fee_sat_per_kw * weight // 1000
+    total = 1000 * (chain.values[close.point] - sum(paid) - own_fee - unpaid_anchors)
     shares = _shares(close)
     if shares is None or sum(msat for _, msat, _ in shares) != total:
         return [Loss(close.point, "not known", total, "HTLCs under the dust limit and parts of a satoshi")]
