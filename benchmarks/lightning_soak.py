@@ -50,7 +50,8 @@ KIND = "import_energy"
 _PAYMENT_S = 120.0  # for one payment, faults and all
 _MET_S = 0.7  # so long a fault waits to be met
 _AGAIN_S = 0.1
-_INVOICE_S = 5
+_DRAIN_S = 4.0
+_INVOICE_S = 3
 _SMALL_WH = (80, 1_300)  # 20 000 to 325 000 msat: no output of its own
 _LARGE_WH = (4_000, 12_000)
 _SAY_EVERY_S = 2.0
@@ -89,6 +90,7 @@ class Outcome:
     lost_msat: int
     told: tuple[str, ...]
     faults: Mapping[str, int]
+    replaced: int
     seconds: float
     audit: NetworkAudit
 
@@ -113,6 +115,7 @@ def figures(soaked: Outcome, bare: Outcome) -> list[Figure]:
         Figure("audit_problems", len(soaked.audit.problems) + len(bare.audit.problems), "1", goal=0, goal_kind="max"),
         Figure("faults", sum(soaked.faults.values()), "1"),
         *(Figure(f"fault_{name}", count, "1") for name, count in sorted(soaked.faults.items())),
+        Figure("channels_replaced", soaked.replaced, "1"),
         Figure("seconds", soaked.seconds, "s", peer="without faults", peer_value=bare.seconds),
         Figure(
             "payments_per_s",
@@ -149,7 +152,7 @@ def run(folder: Path, *, payments: int, faults: int, seed: int, say: Say) -> Out
             for thread in threads:
                 thread.join()
         yard.raise_trouble()
-        network.heal()
+        yard.heal()
         network.mine_until_resolved()
         for worker in workers:
             worker.finish()
@@ -186,6 +189,7 @@ class _Yard:
         self._said = self._begin
         self._trouble: BaseException | None = None
         self._changed = threading.Condition()
+        self.told_replaced = 0
         self.ended = 0
         self.missed = 0
         self._numbers = itertools.count()
@@ -236,6 +240,14 @@ class _Yard:
                     return False
                 self._changed.wait(min(left_s, _AGAIN_S))
             return not self.stopped
+
+    def heal(self) -> None:
+        """The network in order; a channel that lnd cannot use any more is closed and opened anew, which is told."""
+        self.network.replace_dead_channels()
+        for hub, spoke in self.network.replaced[self.told_replaced :]:
+            self.say(f"the channel of {hub} and {spoke} stayed dead after a fault; it was closed by force and replaced")
+        self.told_replaced = len(self.network.replaced)
+        self.closed_spokes |= {spoke for _, spoke in self.network.replaced}
 
     def _tell(self) -> None:
         now = time.monotonic()
@@ -311,7 +323,10 @@ class _Worker:
         tab = self.settlement.hold_tab(subject, KIND, slice_wh=energy_wh)
 
         def held() -> bool:
-            if not any(debt.subject == subject for debt in self.settlement.debts()) or self._debt(subject).is_begun:
+            view = self._debt(subject)
+            if view.is_cancelling:  # decided, and a node was away
+                tab.cancel(view.debt.name)
+            elif view.found is None or view.is_begun:
                 tab.hold_next()
             return True
 
@@ -327,6 +342,9 @@ class _Worker:
             fault.plant(scene)
 
         def settled() -> bool:
+            if self._debt(subject).is_cancelling:  # it could not be held again
+                tab.cancel(debt.name)
+                return True
             try:
                 tab.settle(debt.name, record=record.replace(b'"delivered_wh":"', b'"delivered_wh":"1') if tampered
                            else record, verify=verify)  # fmt: skip
@@ -388,6 +406,10 @@ class _DebtView:
         return self.found is not None and self.found.state.value in {"new", "invoiced"}
 
     @property
+    def is_cancelling(self) -> bool:
+        return self.found is not None and self.found.state.value == "cancelling"
+
+    @property
     def is_cancelled(self) -> bool:
         return self.found is not None and self.found.state.value == "cancelled"
 
@@ -421,7 +443,7 @@ def _worker(yard: _Yard, folder: Path, number: int, seed: int) -> Iterator[_Work
                 nodes=clients,
                 identity=keys.identity("settlement", "settlement"),
                 wall_utc_s=time.time,
-                times=Times(pay_s=5, resolve_s=3.0, hold_s=6.0, invoice_s=_INVOICE_S),
+                times=Times(pay_s=3, resolve_s=2.0, hold_s=5.0, invoice_s=_INVOICE_S),
             )
         )
         choose = random.Random(f"payments {seed} {number}")
@@ -479,6 +501,7 @@ class _Planter:
         if fault.closes_channel:
             self._drain()
         fault.heal(scene)
+        yard.heal()
         yard.begin_new.set()
         yard.say(f"{fault.name} against {scene.payer} and {scene.payee}, healed after {time.monotonic() - begin:.1f} s")
 
@@ -491,14 +514,17 @@ class _Planter:
         return scene
 
     def _drain(self) -> None:
-        """Until nothing is under way in open channels: what is on the chain may need a hundred blocks at once."""
+        """Until nothing is under way in open channels: what is on the chain may need a hundred blocks at once.
+
+        What belongs to an HTLC on the chain stays, so this does not wait for long.
+        """
         network = self._yard.network
 
         def quiet() -> bool:
             return all(not channel.htlcs for name in network.names for channel in network.calls(name).channels())
 
         network.mine(1)
-        self._yard.wait(quiet, 20.0)
+        self._yard.wait(quiet, _DRAIN_S)
 
 
 # Private: counting ----------------------------------------------------------------------------------------------------
@@ -532,6 +558,7 @@ def _count(workers: list[_Worker], yard: _Yard, before: NetworkAudit, after: Net
         lost_msat=lost_msat,
         told=tuple(told),
         faults=dict(yard.planted),
+        replaced=len(yard.network.replaced),
         seconds=seconds,
         audit=after,
     )

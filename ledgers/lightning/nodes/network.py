@@ -116,6 +116,7 @@ class LightningNetwork(BreakableNetwork):
         self.ready_s = ready_s
         self.started_from_store = False
         self.closes: dict[str, ForcedClose] = {}
+        self.replaced: list[tuple[str, str]] = []
         self._cache = cache or cache_folder()
         self._wanted_folder = folder
         self._programs = programs
