@@ -295,7 +295,7 @@ class BreakableNetwork(ABC):
         raise NodeFailed(f"the plan has no channel that {opener!r} opens to {peer!r}")
 
     def replace_dead_channels(self, *, limit_s: float = 10.0) -> tuple[tuple[str, str], ...]:
-        """Wait until ready; what is not active after `limit_s` is closed by force and opened anew; returns whose it was.
+        """Wait until ready; what is not active after `limit_s` is closed by force and opened anew. Returns whose.
 
         lnd (v0.21.2-beta) that is killed while it settles can come back with a link that fails whenever it starts
         ("unable to settle htlc: No HTLC with ID"), whatever is started anew or connected again; seen in about one of
