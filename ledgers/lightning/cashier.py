@@ -59,6 +59,7 @@ _BEGUN = {DebtState.NEW, DebtState.INVOICED}
 _LOOK_S = 0.02
 _TIMES_LOST = 3  # so often may the payee's node lose the money of one debt within one call
 _DUST_MSAT = 330_000  # BOLT 3: the least dust limit for an output to a script hash (P2WSH)
+_OUTPUT_MSAT = 1_000_000  # has an output up to 3.6 sat per virtual byte: 354 sat and 703 weight units (BOLT 3)
 _BACK_S = 2.0  # a cancelled HTLC is back within some hundred milliseconds
 
 
@@ -423,7 +424,8 @@ class Cashier:
 
         lnd fails a part with its channel when the closing commitment has no output for it, and when an output came back
         over the chain after its time lock. So a part that could have come back in that way is taken for lost only if it
-        is under every dust limit.
+        is under every dust limit. What the payee had not accepted may not have been in that commitment at all; then it
+        is "at most", and what would have had an output is not told.
         """
         parts = [part for part in payment.closed_on if not part.at_hop or (part.to_payee and not of_payer)]
         if not parts:
@@ -446,6 +448,7 @@ class Cashier:
             for part in parts
             if (part.at_hop or part.channel_id not in own)
             and (height < part.expiry_height or part.sent_msat < _DUST_MSAT)
+            and (accepted or part.sent_msat < _OUTPUT_MSAT)
         )
         known = {(lost.channel, lost.payment_hash) for lost in debt.lost}
         return tuple(lost for lost in found if (lost.channel, lost.payment_hash) not in known)

@@ -58,7 +58,7 @@ def clients(network: LightningNetwork) -> Iterator[dict[str, LndClient]]:
             name, where.address, certificate=where.tls_cert_path, macaroon=where.macaroon_path
         )
         with LndClient(access) as admin:
-            made[account] = LndClient(access.with_macaroon(admin.bake(Role.PARTY)), call_s=1.5)
+            made[account] = LndClient(access.with_macaroon(admin.bake(Role.PARTY)), call_s=1.0)
     yield made
     for client in made.values():
         client.close()
@@ -122,7 +122,7 @@ def yard(network: LightningNetwork, clients: dict[str, LndClient], tmp_path: Pat
         identity=IDENTITY,
         wall_utc_s=lambda: WALL_UTC_S,
         fees=FeeLimit(base_msat=5_000, ppm=1_000),
-        times=Times(pay_s=5, resolve_s=1.5, hold_s=10.0),
+        times=Times(pay_s=5, resolve_s=0.7, hold_s=10.0),
         fsync=False,
     ) as settlement:
         yield Yard(network, clients, settlement, audit(network))
@@ -346,7 +346,7 @@ def test_a_hold_that_outlives_its_blocks_is_cancelled_and_said(yard: Yard) -> No
 
 def test_an_expired_invoice_is_made_anew_and_paid_once(yard: Yard) -> None:
     fault = fault_named("expired_invoice")
-    quick = Times(pay_s=3, resolve_s=1.5, invoice_s=1)
+    quick = Times(pay_s=3, resolve_s=0.7, invoice_s=1)
     with LightningSettlement(
         yard.settlement.folder.with_name("quick"),
         tariff=load_tariff(EXAMPLE),

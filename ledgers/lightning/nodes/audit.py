@@ -319,7 +319,7 @@ def _losses(chain: ChainBooks, close: ForcedClose) -> list[Loss]:
     total = 1000 * (chain.values[close.point] - sum(paid) - own_fee - unpaid_anchors)
     shares = _shares(close)
     if shares is None or sum(msat for _, msat, _ in shares) != total:
-        return [Loss(close.point, "not known", total, "HTLCs under the dust limit and parts of a satoshi")]
+        shares = [("not known", total, "HTLCs under the dust limit and parts of a satoshi")]
     return [Loss(close.point, owner, msat, what) for owner, msat, what in shares if msat]
 
 
