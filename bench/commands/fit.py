@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench.commands.folders import make_folder, write_document
+from bench.commands.folders import new_folder, write_document
+from bench.commands.matching import read_with_pack
 from drivers.errors import ConfigError
 from ledgers.canonical import Json
 from ledgers.errors import RecordError
@@ -37,14 +38,11 @@ from twins.pack.identification import (
     judge,
 )
 from twins.pack.identification.priors import NUISANCE, centres
-from twins.pack.parameters import PackParameters, dump_pack, load_pack, shipped_pack
+from twins.pack.parameters import PackParameters, dump_pack, load_pack
 from twins.replay.twin import read_for_twin
 
 FIT_SCHEMA: Final = "v2gbench.fit/1.0"
 FIT_NAME: Final = "fit.json"
-PACKS: Final = ("env200_40kwh", "leaf_62kwh")
-"""Shipped packs that are tried, in this order, where none is named."""
-
 _COLUMNS: Final = (44, 8, 22, 14, 10)
 _DIGITS: Final = 3
 _HOW_TO_READ: Final = (
@@ -182,64 +180,37 @@ def fit_logs(
     if not logs:
         raise ConfigError("no log to fit; name at least one")
     _require_different(logs)
-    chosen, series, notes = _read_all(logs, pack, temperature_unit)
-    fit = fit_series(series, chosen)
-    judgements = tuple(judge(fit, each, own=place) for place, each in enumerate(series))
-    curves = charge_curves(series, chosen)
-    fitted, aging = fit.pack, None
-    if in_service is not None:
-        aging = fit_aging([history_of(series, chosen, _utc_s(in_service))], law or chosen.aging.law)
-        fitted = aging.written(fitted)
-        notes += [*aging.notes, "aging: temperature, SOC and use of the logs are taken for all of the car's life"]
-    elif any(each.history for each in series):
-        notes.append("aging scales are not fitted: say the day of first use with --in-service YYYY-MM-DD")
-    capacity = fit.parameter("capacity_ah")
-    if capacity.identified:
-        notes.append(
-            f"the pack file keeps the new capacity, {chosen.capacity_ah:g} Ah; today's is"
-            f" {100 * capacity.mean / chosen.capacity_ah:.1f} % of it: give that as soh_percent to a twin"
+    with new_folder(runs, f"fit-{logs[0].stem}") as folder:
+        chosen, first, notes = read_with_pack(logs[0], pack, temperature_unit=temperature_unit, done="fitted as")
+        series = [first, *(read_for_twin(path, chosen, temperature_unit=temperature_unit) for path in logs[1:])]
+        fit = fit_series(series, chosen)
+        judgements = tuple(judge(fit, each, own=place) for place, each in enumerate(series))
+        curves = charge_curves(series, chosen)
+        fitted, aging = fit.pack, None
+        if in_service is not None:
+            aging = fit_aging([history_of(series, chosen, _utc_s(in_service))], law or chosen.aging.law)
+            fitted = aging.written(fitted)
+            notes += [*aging.notes, "aging: temperature, SOC and use of the logs are taken for all of the car's life"]
+        elif any(each.history for each in series):
+            notes.append("aging scales are not fitted: say the day of first use with --in-service YYYY-MM-DD")
+        capacity = fit.parameter("capacity_ah")
+        if capacity.identified:
+            notes.append(
+                f"the pack file keeps the new capacity, {chosen.capacity_ah:g} Ah; today's is"
+                f" {100 * capacity.mean / chosen.capacity_ah:.1f} % of it: give that as soh_percent to a twin"
+            )
+        names = ", ".join(path.name for path in logs)
+        fitted = fitted.model_copy(
+            update={
+                "name": _pack_name(out.stem if out is not None else f"{chosen.name}_fitted"),
+                "source": f"v2gbench fit of {names}, from {chosen.name}; resistance and heat of that car at that age",
+            }
         )
-    names = ", ".join(path.name for path in logs)
-    fitted = fitted.model_copy(
-        update={
-            "name": _pack_name(out.stem if out is not None else f"{chosen.name}_fitted"),
-            "source": f"v2gbench fit of {names}, from {chosen.name}; resistance and heat of that car at that age",
-        }
-    )
-    if out is not None:
-        _write(fitted, out)
-    folder = make_folder(runs, f"fit-{logs[0].stem}")
-    result = FitResult(fit, judgements, curves, aging, fitted, out, (*notes, *fit.notes), folder)
-    write_document(folder, FIT_NAME, result.document(series=True), write_fit_report)
-    return result
-
-
-def _read_all(
-    logs: Sequence[Path], pack: str | None, temperature_unit: str
-) -> tuple[PackParameters, list[Series], list[str]]:
-    if pack is not None:
-        chosen = _pack_of(pack)
-        return chosen, [read_for_twin(path, chosen, temperature_unit=temperature_unit) for path in logs], []
-    refused: list[ConfigError] = []
-    for name in PACKS:
-        chosen = shipped_pack(name)
-        try:
-            first = read_for_twin(logs[0], chosen, temperature_unit=temperature_unit)
-        except ConfigError as error:
-            refused.append(error)
-            continue
-        others = [read_for_twin(path, chosen, temperature_unit=temperature_unit) for path in logs[1:]]
-        return chosen, [first, *others], [f"fitted as {name}, because {why_it_fits(first)}; --pack names another"]
-    raise refused[0]
-
-
-def why_it_fits(series: Series) -> str:
-    """Why a log that was accepted may be of the pack it was read for."""
-    if series.capacity_ah is not None:
-        return "the car's reported capacity fits"
-    if series.full_energy_wh is not None:
-        return f"the car's reported energy fits, {series.full_energy_wh / 1000:.1f} kWh when full"
-    return "the log names neither capacity nor energy"
+        if out is not None:
+            _write(fitted, out)
+        result = FitResult(fit, judgements, curves, aging, fitted, out, (*notes, *fit.notes), folder)
+        write_document(folder, FIT_NAME, result.document(series=True), write_fit_report)
+        return result
 
 
 def _require_different(logs: Sequence[Path]) -> None:
@@ -253,11 +224,6 @@ def _require_different(logs: Sequence[Path]) -> None:
         if content in seen:
             raise ConfigError(f"{path} is the same recording as {seen[content]}; name it once, or it counts twice")
         seen[content] = path
-
-
-def _pack_of(pack: str) -> PackParameters:
-    path = Path(pack)
-    return load_pack(path) if path.suffix in {".yaml", ".yml"} or path.exists() else shipped_pack(pack)
 
 
 def _utc_s(day: str) -> float:

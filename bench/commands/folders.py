@@ -21,18 +21,6 @@ from ledgers.evidence import write_atomically
 RUNS_FOLDER: Final = Path("runs")
 
 
-def make_folder(root: Path | None, name: str) -> Path:
-    """A new folder below `root` (`runs` where left out); raises ConfigError where it cannot be made."""
-    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:60]
-    folder = (root or RUNS_FOLDER) / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_{plain}_{letters}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with --runs") from error
-    return folder
-
-
 @contextmanager
 def new_folder(root: Path | None, name: str) -> Iterator[Path]:
     """A new folder for work that takes long: made before the work, so that a place that does not take it is told first.
@@ -41,7 +29,7 @@ def new_folder(root: Path | None, name: str) -> Iterator[Path]:
     were made for it. Raises ConfigError where the folder cannot be made.
     """
     above = [each for each in (root or RUNS_FOLDER, *(root or RUNS_FOLDER).parents) if not each.exists()]
-    folder = make_folder(root, name)
+    folder = _make_folder(root, name)
     try:
         yield folder
     except BaseException:
@@ -54,18 +42,26 @@ def write_document(
 ) -> Path:
     """Write the document as `name` into the folder, and its report beside it; returns the report.
 
-    A folder that stays empty is removed. Raises ConfigError, LedgerError or ReportError where the disk does not take
-    it.
+    Raises ConfigError, LedgerError or ReportError where the disk does not take it.
     """
     file = folder / name
     try:
         write_atomically(file, (json.dumps(document, allow_nan=False) + "\n").encode())
         return report(document, folder)
-    except BaseException as error:
-        _remove_empty(folder)
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}; name another with --runs") from error
+
+
+def _make_folder(root: Path | None, name: str) -> Path:
+    """A new folder below `root` (`runs` where left out); raises ConfigError where it cannot be made."""
+    letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(4))
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:60]
+    folder = (root or RUNS_FOLDER) / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}_{plain}_{letters}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}; name another folder with --runs") from error
+    return folder
 
 
 def _remove_empty(*folders: Path) -> None:

@@ -24,6 +24,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from bench.settlement import BuildProgress as BuildLines
 from drivers.documents import load_model
 from drivers.errors import BenchError, ConfigError
 from ledgers.canonical import Json
@@ -246,9 +247,15 @@ def network_folder(name: str) -> Path:
 
 @contextmanager
 def nodes_progress(*, show: bool) -> Iterator[BuildProgress | None]:
-    """A line of progress on standard error while nodes are built and started; None when nothing is to be shown."""
+    """Progress on standard error while nodes are built and started; None when nothing is to be shown.
+
+    A bar at a terminal; elsewhere, as in the log of a build server, a line for each tenth of the way.
+    """
     if not show:
         yield None
+        return
+    if not Console(stderr=True).is_terminal:
+        yield BuildLines(sys.stderr)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[now]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

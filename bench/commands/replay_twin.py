@@ -18,14 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.commands.fit import PACKS, why_it_fits
-from bench.commands.folders import make_folder, write_document
-from drivers.errors import ConfigError
+from bench.commands.folders import new_folder, write_document
+from bench.commands.matching import read_with_pack
 from ledgers.canonical import Json
 from reports.pack.twin_replay import write_replay_report
 from twins.pack.identification import GapRise, Series
-from twins.pack.parameters import PackParameters, resolve_pack, shipped_pack
-from twins.replay.twin import Errors, Judged, TwinReplay, Validity, read_for_twin, replay_on_twin
+from twins.replay.twin import Errors, Judged, TwinReplay, Validity, replay_on_twin
 
 TWIN_REPLAY_SCHEMA: Final = "v2gbench.twin-replay/1.0"
 TWIN_REPLAY_NAME: Final = "twin_replay.json"
@@ -145,30 +143,14 @@ def replay_log_on_twin(
     `temperature_unit` (C, F, auto) is that of columns that name none. Raises ConfigError (LogError among them) in one
     sentence for a log that is missing, unreadable, cannot drive a twin or is of another car, and an unknown pack.
     """
-    chosen, series, notes = _read(log, pack, temperature_unit)
-    replay = replay_on_twin(series, chosen)
-    with log.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    result = TwinReplayResult(replay, log, sha256, (*notes, *replay.notes), make_folder(runs, f"twin-{log.stem}"))
-    write_document(result.folder, TWIN_REPLAY_NAME, result.document(series=True), write_replay_report)
-    return result
-
-
-def _read(log: Path, pack: str | None, temperature_unit: str) -> tuple[PackParameters, Series, list[str]]:
-    if pack is not None:
-        chosen = resolve_pack(pack, Path())
-        return chosen, read_for_twin(log, chosen, temperature_unit=temperature_unit), []
-    refused: list[ConfigError] = []
-    for name in PACKS:
-        chosen = shipped_pack(name)
-        try:
-            series = read_for_twin(log, chosen, temperature_unit=temperature_unit)
-        except ConfigError as error:
-            refused.append(error)
-            continue
-        why = why_it_fits(series)
-        return chosen, series, [f"replayed on {name}, because {why}; --pack names another"]
-    raise refused[0]
+    with new_folder(runs, f"twin-{log.stem}") as folder:
+        chosen, series, notes = read_with_pack(log, pack, temperature_unit=temperature_unit, done="replayed on")
+        replay = replay_on_twin(series, chosen)
+        with log.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        result = TwinReplayResult(replay, log, sha256, (*notes, *replay.notes), folder)
+        write_document(folder, TWIN_REPLAY_NAME, result.document(series=True), write_replay_report)
+        return result
 
 
 _DRIVERS: Final = {

@@ -15,33 +15,30 @@ which names the time of payment, is a file of its own; if a crash took it after 
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Context, Decimal
-from fractions import Fraction
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ledgers.canonical import Json, from_base64, from_canonical, sha256_hex, to_canonical
-from ledgers.embedded.frames import FrameFile, lock_folder, write_atomically
-from ledgers.errors import LedgerBusy, LedgerCorrupt, RecordError, SettlementError
+from ledgers.canonical import Json, from_base64, from_canonical, sha256_hex
+from ledgers.embedded.chained import ChainedJournal
+from ledgers.embedded.frames import write_atomically
+from ledgers.errors import LedgerCorrupt, RecordError, SettlementError
 from ledgers.identity import Identity, signature_holds
-from ledgers.ports import Hold, Member, Payment, Quote, QuoteLine, RecordVerifier, Settlement, SettlementReceipt
+from ledgers.ports import Hold, Member, Payment, Quote, RecordVerifier, Settlement, SettlementReceipt
+from ledgers.quotes import LARGEST_MICRO, items_of, quote_record, read_quote
 from ledgers.records import utc_text
-from ledgers.tariff import Price, Tariff, exact
+from ledgers.tariff import Tariff
 
 OUTSIDE = "outside"
 HELD = "held"
 
 _SCHEMA = "v2gbench.settlement-journal/1.0"
-_FIRST = "0" * 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_LARGEST_MICRO = 2**53 - 1  # the largest integer that RFC 8785 JSON carries exactly: nine thousand million euro
 
 
 class EmbeddedSettlement:
@@ -65,19 +62,8 @@ class EmbeddedSettlement:
         self._wall_utc_s = wall_utc_s
         self._guard = threading.RLock()
         self._books = _Books()
-        self._closed = False
         (folder / "receipts").mkdir(parents=True, exist_ok=True)
-        self._lock = lock_folder(folder)
-        try:
-            self._journal = FrameFile(folder / "journal.log", fsync=fsync)
-        except BaseException:
-            os.close(self._lock)
-            raise
-        try:
-            self._replay()
-        except BaseException:
-            self.close()
-            raise
+        self._journal = ChainedJournal(folder, schema=_SCHEMA, take=self._books.take, fsync=fsync)
 
     def __enter__(self) -> Self:
         return self
@@ -99,21 +85,19 @@ class EmbeddedSettlement:
         available_s: int | Decimal,
     ) -> Quote:
         """Price a record under the tariff; moves nothing. Energies in Wh at the settlement meter, power in W."""
-        if not _SHA256.fullmatch(record_sha256):
-            raise SettlementError(f"{record_sha256!r} is not the SHA-256 of a record in hexadecimal")
-        t = self.tariff
-        available_ws = exact(available_power_w, what="available_power_w") * exact(available_s, what="available_s")
-        lines = (
-            self._line("import_energy", t.import_energy, exact(import_wh, what="import_wh"), "Wh", t.driver, t.seller),
-            self._line("v2g_energy", t.v2g_energy, exact(export_wh, what="export_wh"), "Wh", t.aggregator, t.driver),
-            self._line("availability", t.availability, available_ws, "W s", t.aggregator, t.driver),
+        return quote_record(
+            self.tariff,
+            record_sha256,
+            import_wh=import_wh,
+            export_wh=export_wh,
+            available_power_w=available_power_w,
+            available_s=available_s,
         )
-        return Quote(record_sha256, t.name, t.sha256, t.currency, lines)
 
     def hold(self, quote: Quote) -> Hold:
         """Set the money of every line aside; the same quote again gives the same hold."""
         with self._guard:
-            self._require_open()
+            self._journal.require_open()
             hold_id = quote.quote_id[:32]
             known = self._books.holds.get(hold_id)
             if known is not None and known.status != "cancelled":
@@ -136,7 +120,7 @@ class EmbeddedSettlement:
         moved and the hold stands.
         """
         with self._guard:
-            self._require_open()
+            self._journal.require_open()
             hold = self._hold(hold_id)
             self._require_not_settled(hold.record_sha256)
             if hold.status != "held":
@@ -154,7 +138,7 @@ class EmbeddedSettlement:
     def cancel(self, hold_id: str) -> Hold:
         """Give held money back to the payers."""
         with self._guard:
-            self._require_open()
+            self._journal.require_open()
             hold = self._hold(hold_id)
             if hold.status == "cancelled":
                 return hold
@@ -166,7 +150,7 @@ class EmbeddedSettlement:
     def pay(self, payer: str, payee: str, amount_micro: int, *, payment_id: str, memo: str) -> Payment:
         """Move money between two accounts; the same payment again is made once."""
         with self._guard:
-            self._require_open()
+            self._journal.require_open()
             if HELD in {payer, payee}:
                 raise SettlementError(f"account {HELD!r} moves by hold, release and cancel only")
             known = self._books.payments.get(payment_id)
@@ -182,7 +166,7 @@ class EmbeddedSettlement:
     def refund(self, payment_id: str) -> Payment:
         """Take a payment back from its payee; a second refund is refused."""
         with self._guard:
-            self._require_open()
+            self._journal.require_open()
             payment = self._books.payments.get(payment_id)
             if payment is None:
                 raise SettlementError(f"there is no payment {payment_id!r} to refund")
@@ -212,7 +196,7 @@ class EmbeddedSettlement:
     def receipt(self, hold_id: str) -> SettlementReceipt:
         """The receipt of a released hold, read back and checked, or made now if a crash took it."""
         with self._guard:
-            self._require_open()
+            self._journal.require_open()
             hold = self._hold(hold_id)
             if hold.status != "released":
                 raise SettlementError(f"hold {hold_id} is {hold.status}; there is a receipt only after release")
@@ -225,30 +209,9 @@ class EmbeddedSettlement:
     def close(self) -> None:
         """Close the files; a second call does nothing."""
         with self._guard:
-            if not self._closed:
-                self._closed = True
-                self._journal.close()
-                os.close(self._lock)
+            self._journal.close()
 
     # Private.
-
-    def _line(self, kind: str, price: Price, quantity: Fraction, unit: str, payer: str, payee: str) -> QuoteLine:
-        amount = price.exact_micro(quantity)
-        whole = self.tariff.rounded_micro(amount)
-        if whole > _LARGEST_MICRO:
-            raise SettlementError(f"{kind} comes to {whole} micro-euro, more than an account can carry")
-        rest = amount - whole
-        return QuoteLine(
-            kind=kind,
-            payer=payer,
-            payee=payee,
-            quantity=_decimal_text(quantity),
-            quantity_unit=unit,
-            price=price.text,
-            price_unit=price.unit,
-            amount_micro=whole,
-            remainder_micro=f"{rest.numerator}/{rest.denominator}",
-        )
 
     def _commit(
         self, kind: str, name: str, moves: Sequence[_Move], *, quote: Json = None, memo: str | None = None
@@ -256,35 +219,9 @@ class EmbeddedSettlement:
         for move in moves:
             move.check()
         self._books.require_funds(moves)
-        count = len(self._journal)
-        document: dict[str, Json] = {
-            "schema": _SCHEMA,
-            "index": count,
-            "previous": self._journal.leaves[-1].hex() if count else _FIRST,
-            "kind": kind,
-            "name": name,
-            "moves": [move.to_json() for move in moves],
-            "quote": quote,
-            "memo": memo,
-        }
-        line = to_canonical(document)
-        self._journal.append([line])
-        self._books.take(document)
-
-    def _replay(self) -> None:
-        previous = _FIRST
-        for index in range(len(self._journal)):
-            where = f"{self._journal.path} entry {index}"
-            try:
-                document = from_canonical(self._journal.read(index), where=where)
-                if not isinstance(document, Mapping) or document["schema"] != _SCHEMA:
-                    raise RecordError(f"{where} is not a {_SCHEMA} document")
-                if (document["index"], document["previous"]) != (index, previous):
-                    raise RecordError(f"{where} belongs to another place in the journal")
-                self._books.take(document)
-            except (RecordError, SettlementError, KeyError, TypeError, ValueError) as error:
-                raise LedgerCorrupt(f"{where} cannot be replayed: {error}; stop and keep the folder") from error
-            previous = self._journal.leaves[index].hex()
+        self._journal.write(
+            {"kind": kind, "name": name, "moves": [move.to_json() for move in moves], "quote": quote, "memo": memo}
+        )
 
     def _hold(self, hold_id: str) -> Hold:
         hold = self._books.holds.get(hold_id)
@@ -295,10 +232,6 @@ class EmbeddedSettlement:
     def _require_not_settled(self, record_sha256: str) -> None:
         if record_sha256 in self._books.settled:
             raise SettlementError(f"record {record_sha256[:16]}... was settled already; a record is paid once")
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise LedgerBusy(f"the settlement in {self.folder} is closed; open it again")
 
     def _receipt_path(self, hold_id: str) -> Path:
         return self.folder / "receipts" / f"{hold_id}.json"
@@ -344,7 +277,7 @@ class _Move:
     def check(self) -> None:
         if isinstance(self.amount_micro, bool) or not isinstance(self.amount_micro, int):
             raise SettlementError(f"an amount is a whole number of micro-euro, not {self.amount_micro!r}")
-        if not 0 <= self.amount_micro <= _LARGEST_MICRO:
+        if not 0 <= self.amount_micro <= LARGEST_MICRO:
             raise SettlementError(
                 f"{self.amount_micro} micro-euro cannot be moved; swap payer and payee for a negative one"
             )
@@ -392,7 +325,7 @@ class _Books:
 
     def take(self, document: Mapping[str, Json]) -> None:
         """Apply one line of the journal."""
-        moves = [_Move.read(item) for item in _items(document["moves"])]
+        moves = [_Move.read(item) for item in items_of(document["moves"])]
         self.require_funds(moves)
         kind, name = str(document["kind"]), str(document["name"])
         self._note(kind, name, moves, document)
@@ -402,7 +335,7 @@ class _Books:
 
     def _note(self, kind: str, name: str, moves: Sequence[_Move], document: Mapping[str, Json]) -> None:
         if kind == "hold":
-            quote = _quote(document["quote"])
+            quote = read_quote(document["quote"])
             self.holds[name] = Hold(name, quote.record_sha256, quote, "held")
         elif kind == "release":
             hold = self.holds[name]
@@ -419,38 +352,6 @@ class _Books:
             self.payments[name] = replace(self.payments[name], refunded=True)
         else:
             raise RecordError(f"unknown kind of movement {kind!r}")
-
-
-def _quote(document: Json) -> Quote:
-    if not isinstance(document, Mapping):
-        raise RecordError("a quote is not a JSON object")
-    lines = []
-    for item in _items(document["lines"]):
-        if not isinstance(item, Mapping) or not isinstance(item["amount_micro"], int):
-            raise RecordError("a line of a quote is malformed")
-        texts = {name: str(value) for name, value in item.items() if name != "amount_micro"}
-        lines.append(QuoteLine(amount_micro=item["amount_micro"], **texts))
-    return Quote(
-        record_sha256=str(document["record_sha256"]),
-        tariff_name=str(document["tariff_name"]),
-        tariff_sha256=str(document["tariff_sha256"]),
-        currency=str(document["currency"]),
-        lines=tuple(lines),
-    )
-
-
-def _items(value: Json) -> Sequence[Json]:
-    if not isinstance(value, list):
-        raise RecordError("expected a list")
-    return value
-
-
-def _decimal_text(value: Fraction) -> str:
-    """An exact decimal text of up to 60 digits, whatever the caller's decimal context is."""
-    number = Context(prec=60).divide(Decimal(value.numerator), Decimal(value.denominator))
-    if Fraction(number) != value:
-        raise SettlementError(f"the quantity {value} has more digits than can be stated exactly; round it first")
-    return format(number.normalize(Context(prec=60)), "f")
 
 
 _: type[Settlement] = EmbeddedSettlement

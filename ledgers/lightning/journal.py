@@ -16,14 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ledgers.canonical import Json, from_canonical, sha256_hex, to_canonical
-from ledgers.embedded.frames import FrameFile, lock_folder
-from ledgers.errors import LedgerBusy, LedgerCorrupt, RecordError, SettlementError
+from ledgers.canonical import Json, sha256_hex, to_canonical
+from ledgers.embedded.chained import ChainedJournal
+from ledgers.errors import RecordError, SettlementError
 from ledgers.lightning.client.values import hash_of
 
 SCHEMA = "v2gbench.lightning-journal/1.0"
-
-_FIRST = "0" * 64
 
 
 class DebtState(enum.StrEnum):
@@ -201,51 +199,23 @@ class Journal:
     """The open journal and its debts; `note` is called for every line that is no debt's, also while reading."""
 
     def __init__(self, folder: Path, note: Callable[[str, str, Mapping[str, Json]], None], *, fsync: bool) -> None:
-        self.folder = folder
         self.debts: dict[str, Debt] = {}
         self._note = note
-        self._closed = False
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = lock_folder(folder)
-        try:
-            self._file = FrameFile(folder / "journal.log", fsync=fsync)
-        except BaseException:
-            os.close(self._lock)
-            raise
-        try:
-            self._replay()
-        except BaseException:
-            self.close()
-            raise
+        self._file = ChainedJournal(folder, schema=SCHEMA, take=self._take, fsync=fsync)
 
     def close(self) -> None:
         """Close the files; a second call does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._file.close()
-            os.close(self._lock)
+        self._file.close()
 
     def require_open(self) -> None:
         """Raise LedgerBusy when closed."""
-        if self._closed:
-            raise LedgerBusy(f"the settlement in {self.folder} is closed; open it again")
+        self._file.require_open()
 
     def write(self, kind: str, name: str, body: Mapping[str, Json], debts: Sequence[Debt] = ()) -> None:
         """Write a line, on the disk when this returns, and take it into the books; its debts are born with it."""
-        self.require_open()
         if debts:
             body = {**body, "debts": [debt.to_json() for debt in debts]}
-        count = len(self._file)
-        document: dict[str, Json] = {
-            "schema": SCHEMA,
-            "index": count,
-            "previous": self._file.leaves[-1].hex() if count else _FIRST,
-            "kind": kind,
-            "name": name,
-            "body": body,
-        }
-        self._file.append([to_canonical(document)])
-        self._take(kind, name, body)
+        self._file.write({"kind": kind, "name": name, "body": body})
 
     def birth(self, debt: Debt) -> Debt:
         """Write a debt down; one of the same name and values is returned as it is, another refused."""
@@ -263,25 +233,10 @@ class Journal:
         self.write("state", name, {"state": state.value, **changes})
         return self.debts[name]
 
-    def _replay(self) -> None:
-        previous = _FIRST
-        for index in range(len(self._file)):
-            where = f"{self._file.path} entry {index}"
-            try:
-                document = from_canonical(self._file.read(index), where=where)
-                if not isinstance(document, Mapping) or document["schema"] != SCHEMA:
-                    raise RecordError(f"{where} is not a {SCHEMA} document")
-                if (document["index"], document["previous"]) != (index, previous):
-                    raise RecordError(f"{where} belongs to another place in the journal")
-                body = document["body"]
-                if not isinstance(body, Mapping):
-                    raise RecordError(f"{where} has no body")
-                self._take(str(document["kind"]), str(document["name"]), body)
-            except (RecordError, SettlementError, KeyError, TypeError, ValueError) as error:
-                raise LedgerCorrupt(f"{where} cannot be replayed: {error}; stop and keep the folder") from error
-            previous = self._file.leaves[index].hex()
-
-    def _take(self, kind: str, name: str, body: Mapping[str, Json]) -> None:
+    def _take(self, document: Mapping[str, Json]) -> None:
+        kind, name, body = str(document["kind"]), str(document["name"]), document["body"]
+        if not isinstance(body, Mapping):
+            raise RecordError(f"{kind} {name!r} has no body")
         for item in debts_of(body):
             self.debts[item.name] = item
         if kind == "state":

@@ -21,22 +21,20 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from fractions import Fraction
 
 from ledgers.canonical import Json
 from ledgers.errors import SettlementError
-from ledgers.ports import Quote, QuoteLine
+from ledgers.ports import QuoteLine
 from ledgers.tariff import Price, Remainder, Tariff, exact
 
 MSAT_PER_BTC = 10**11
 SMALLEST_PAYMENT_MSAT = 1000
 """Nothing smaller is paid, because many nodes do not forward less than one satoshi; it is carried on instead."""
 
-_LARGEST_MICRO = 2**53 - 1  # the largest integer that RFC 8785 JSON carries exactly
-_LARGEST_MSAT = 2**53 - 1  # the same for msat: 90 000 BTC
+_LARGEST_MSAT = 2**53 - 1  # the largest integer that RFC 8785 JSON carries exactly: 90 000 BTC
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +117,6 @@ def plan_slices(
     return tuple(found)
 
 
-def quote_record(
-    tariff: Tariff,
-    record_sha256: str,
-    *,
-    import_wh: int | Decimal,
-    export_wh: int | Decimal,
-    available_power_w: int | Decimal,
-    available_s: int | Decimal,
-) -> Quote:
-    """The quote of a record in micro-euro, as every settlement makes it; energies in Wh, power in W."""
-    if not _SHA256.fullmatch(record_sha256):
-        raise SettlementError(f"{record_sha256!r} is not the SHA-256 of a record in hexadecimal")
-    t = tariff
-    available_ws = exact(available_power_w, what="available_power_w") * exact(available_s, what="available_s")
-    lines = (
-        _line(t, "import_energy", t.import_energy, exact(import_wh, what="import_wh"), "Wh", t.driver, t.seller),
-        _line(t, "v2g_energy", t.v2g_energy, exact(export_wh, what="export_wh"), "Wh", t.aggregator, t.driver),
-        _line(t, "availability", t.availability, available_ws, "W s", t.aggregator, t.driver),
-    )
-    return Quote(record_sha256, t.name, t.sha256, t.currency, lines)
-
-
 def line_msat(line: QuoteLine, rate: Rate) -> Fraction:
     """The exact msat of a quote's line: its exact micro-euro (amount and remainder together) at the rate."""
     return rate.msat(line.amount_micro + Fraction(line.remainder_micro))
@@ -167,29 +143,3 @@ def whole_msat(value: int) -> int:
 def fraction_text(value: Fraction) -> str:
     """A fraction as it stands in receipts and journals: "n/d"."""
     return f"{value.numerator}/{value.denominator}"
-
-
-def _line(tariff: Tariff, kind: str, price: Price, quantity: Fraction, unit: str, payer: str, payee: str) -> QuoteLine:
-    amount = price.exact_micro(quantity)
-    whole = tariff.rounded_micro(amount)
-    if whole > _LARGEST_MICRO:
-        raise SettlementError(f"{kind} comes to {whole} micro-euro, more than an account can carry")
-    return QuoteLine(
-        kind=kind,
-        payer=payer,
-        payee=payee,
-        quantity=_decimal_text(quantity),
-        quantity_unit=unit,
-        price=price.text,
-        price_unit=price.unit,
-        amount_micro=whole,
-        remainder_micro=fraction_text(amount - whole),
-    )
-
-
-def _decimal_text(value: Fraction) -> str:
-    """An exact decimal text of up to 60 digits, whatever the caller's decimal context is."""
-    number = Context(prec=60).divide(Decimal(value.numerator), Decimal(value.denominator))
-    if Fraction(number) != value:
-        raise SettlementError(f"the quantity {value} has more digits than can be stated exactly; round it first")
-    return format(number.normalize(Context(prec=60)), "f")

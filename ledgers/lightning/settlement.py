@@ -44,18 +44,17 @@ from ledgers.lightning.pricing import (
     fraction_text,
     line_msat,
     price_of,
-    quote_record,
     whole_msat,
 )
 from ledgers.lightning.receipt import Due, LightningReceipt, PaidDebt
 from ledgers.ports import Hold, Member, Payment, Quote, QuoteLine, RecordVerifier, Settlement, SettlementReceipt
+from ledgers.quotes import LARGEST_MICRO, items_of, quote_record, read_quote
 from ledgers.records import utc_text
 from ledgers.tariff import Tariff
 
 HELD = "held"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LARGEST_MICRO = 2**53 - 1
 
 Pair = tuple[str, str]
 
@@ -580,7 +579,7 @@ class LightningSettlement:
     def _require_payable(self, payer: str, payee: str, amount_micro: int, payment_id: str) -> None:
         if type(amount_micro) is not int:
             raise SettlementError(f"an amount is a whole number of micro-euro, not {amount_micro!r}")
-        if not 0 < amount_micro <= _LARGEST_MICRO:
+        if not 0 < amount_micro <= LARGEST_MICRO:
             raise SettlementError(f"{amount_micro} micro-euro cannot be moved; swap payer and payee for a negative one")
         for name in (payer, payee, payment_id):
             if not _NAME.fullmatch(name):
@@ -646,8 +645,8 @@ class _Books:
             raise RecordError(f"unknown kind of entry {kind!r}")
 
     def _note_hold(self, name: str, body: Mapping[str, Json]) -> None:
-        quote = _quote(body["quote"])
-        dues = tuple(_due(item) for item in _items(body["dues"]))
+        quote = read_quote(body["quote"])
+        dues = tuple(_due(item) for item in items_of(body["dues"]))
         self.rounds[name] = self.rounds.get(name, 0) + 1
         debts = tuple(debt.name for debt in debts_of(body))
         self.holds[name] = _Known(Hold(name, quote.record_sha256, quote, "held"), dues, debts)
@@ -687,30 +686,6 @@ def _due(document: Json) -> Due:
         advance_msat=advance,
         paid_msat=paid,
     )
-
-
-def _quote(document: Json) -> Quote:
-    if not isinstance(document, Mapping):
-        raise RecordError("a quote is not a JSON object")
-    lines = []
-    for item in _items(document["lines"]):
-        if not isinstance(item, Mapping) or not isinstance(item["amount_micro"], int):
-            raise RecordError("a line of a quote is malformed")
-        texts = {name: str(value) for name, value in item.items() if name != "amount_micro"}
-        lines.append(QuoteLine(amount_micro=item["amount_micro"], **texts))
-    return Quote(
-        record_sha256=str(document["record_sha256"]),
-        tariff_name=str(document["tariff_name"]),
-        tariff_sha256=str(document["tariff_sha256"]),
-        currency=str(document["currency"]),
-        lines=tuple(lines),
-    )
-
-
-def _items(value: Json) -> Sequence[Json]:
-    if not isinstance(value, list):
-        raise RecordError("expected a list")
-    return value
 
 
 _: type[Settlement] = LightningSettlement

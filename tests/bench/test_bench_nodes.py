@@ -151,6 +151,17 @@ def network_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.nodes
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_the_log_of_a_build_server_has_a_line_for_each_tenth_of_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    with nodes.nodes_progress(show=True) as progress:
+        assert progress is not None
+        for done in range(0, 101, 5):
+            progress(done, 100, "lnd")
+    with nodes.nodes_progress(show=False) as none:
+        assert none is None
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1].split(" %")[0] for line in lines] == [str(tenth) for tenth in range(0, 101, 10)]
+
+
 class TestUpAndDown:
     def test_a_network_in_the_background_answers_and_ends_with_down(
         self, network_file: Path, capsys: pytest.CaptureFixture[str]

@@ -372,7 +372,7 @@ def test_whichever_line_of_the_journal_is_the_last_the_record_is_paid_once(
     while True:
         books = make(mode)
         total = books.network.total_msat()
-        file = books.settlement._journal._file
+        file = books.settlement._journal._file._file
         append, count = file.append, 0
 
         def cut(documents: Any, append: Any = append, cuts: int = cuts) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgers.errors import SettlementError
-from ledgers.lightning.pricing import Rate, Till, line_msat, plan_slices, quote_record
+from ledgers.lightning.pricing import Rate, Till, line_msat, plan_slices
+from ledgers.quotes import quote_record
 from ledgers.tariff import Remainder, load_tariff
 
 TARIFF = load_tariff(Path(__file__).parents[2] / "tariffs" / "example.yaml")
