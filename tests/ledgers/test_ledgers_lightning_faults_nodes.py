@@ -23,7 +23,7 @@ from ledgers.lightning.modes import Mode
 from ledgers.lightning.nodes.audit import NetworkAudit, audit
 from ledgers.lightning.nodes.faults import FAULTS, Scene, fault_named
 from ledgers.lightning.nodes.network import LightningNetwork
-from ledgers.lightning.nodes.plan import hub_and_spokes
+from ledgers.lightning.nodes.plan import Policy, hub_and_spokes
 from ledgers.lightning.nodes.processes import wait_until
 from ledgers.lightning.pricing import Rate
 from ledgers.lightning.settlement import LightningSettlement
@@ -33,7 +33,8 @@ from ledgers.tariff import load_tariff
 from tests.ledgers.contract_settlement import IDENTITY, RECORD, WALL_UTC_S, holds, quoted
 
 EXAMPLE = Path(__file__).parents[2] / "tariffs" / "example.yaml"
-PLAN = hub_and_spokes("faulty", spokes=["van", "evse"])
+PLAN = hub_and_spokes("faulty", spokes=["van", "evse"], hub_policy=Policy(time_lock_delta=24))
+HOLD_BLOCKS = 40  # few, so that a time lock is over soon
 SMALL_WH, SMALL_MSAT = 899, 224_750  # under the dust limit: no output of its own
 LARGE_WH, LARGE_MSAT = 8_000, 2_000_000
 HUB_MSAT = 1_000  # and one millionth, which is nothing for the small amount
@@ -122,7 +123,7 @@ def yard(network: LightningNetwork, clients: dict[str, LndClient], tmp_path: Pat
         identity=IDENTITY,
         wall_utc_s=lambda: WALL_UTC_S,
         fees=FeeLimit(base_msat=5_000, ppm=1_000),
-        times=Times(pay_s=5, resolve_s=0.7, hold_s=10.0),
+        times=Times(pay_s=5, resolve_s=0.7, hold_s=10.0, hold_blocks=HOLD_BLOCKS),
         fsync=False,
     ) as settlement:
         yield Yard(network, clients, settlement, audit(network))
@@ -331,7 +332,7 @@ def test_a_hold_that_outlives_its_blocks_is_cancelled_and_said(yard: Yard) -> No
     with pytest.raises(SettlementError):
         yard.release(hold)
     fault.heal(scene)
-    yard.network.mine(144)  # lnd gives it back some blocks before the channel would have to be closed
+    yard.network.mine(HOLD_BLOCKS)  # lnd gives it back some blocks before the channel would have to be closed
     closed = {InvoiceState.CANCELED}
     wait_until(
         lambda: yard.clients["charging_station"].lookup_invoice(yard.debt().payment_hash).state in closed,
