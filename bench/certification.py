@@ -22,6 +22,7 @@ from bench import witnesses
 from bench.crossing import asset_values, device_entry
 from bench.cycle import DeviceSet
 from bench.desk import SETTLEMENT_SIGNER, Desk
+from bench.paying import bind_session, what_is_owed
 from bench.safety import LimitRecord
 from bench.session import SessionLog
 from bench.settlement import OpenSettlement
@@ -38,7 +39,7 @@ from ledgers.evidence import write_atomically, write_trust_file
 from ledgers.formats.ocmf import OcmfSession, write_ocmf
 from ledgers.lightning.errors import LightningError
 from ledgers.lightning.receipt import LightningReceipt
-from ledgers.ports import Receipt, SettlementReceipt
+from ledgers.ports import Quote, Receipt, SettlementReceipt
 from ledgers.records import (
     Agreement,
     Alarm,
@@ -87,6 +88,7 @@ class SessionFacts:
     limits: Sequence[LimitRecord]
     sheets: tuple[WitnessSheet, ...]
     last_vehicle: VehicleReadings | None
+    unpaid: tuple[str, ...] = ()  # sentences about payments that failed while energy flowed
 
 
 @dataclass(slots=True)
@@ -123,6 +125,7 @@ def certify(folder: Path, facts: SessionFacts, desk: Desk) -> Certified:
     if ocmf is not None:
         done.ocmf_paths = (ocmf.imported, ocmf.exported)
     receipts = desk.anchor(signed.sha256)
+    bind_session(desk.settlement, desk.session_id, signed.sha256)  # before anything is held for it
     evidence = [_prove(records, desk, receipt) for receipt in receipts]
     receipt = _settle(done, records, facts, signed, desk)
     done.receipts = {
@@ -509,11 +512,13 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
     charger = facts.devices.charger_name
     figures = [record.energy.figure(charger, Plane.AC, direction).value_wh for direction in Direction]
     if figures[0] is None or figures[1] is None:
-        done.settlement = {"status": "none", "reason": "there is no metered energy to settle"}
+        reason = "there is no metered energy to settle"
+        done.settlement = {"status": "none", "reason": _with_debts(reason, facts, desk, None)}
         return None
     available_s = sum(order.duration_s for order in facts.log.plan.orders)
     available_w = max((order.power_w for order in facts.log.plan.orders), default=0.0)
     settlement = desk.settlement
+    quote = None
     try:
         quote = settlement.quote(
             signed.sha256,
@@ -524,14 +529,16 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
         )
         hold = _insist(lambda: settlement.hold(quote))
     except LedgerError as error:
-        done.settlement = {"status": "none", "reason": str(error)}
-        done.fail(str(error))
+        reason = _with_debts(str(error), facts, desk, quote)
+        done.settlement = {"status": "none", "reason": reason}
+        done.fail(reason)
         return None
     verifier = _Verifier()
     try:
         receipt = _insist(lambda: settlement.release(hold.hold_id, record=signed.to_bytes(), verify=verifier))
     except LedgerError as error:
-        _take_back(done, settlement, hold.hold_id, error, verified=verifier.passed)
+        told = _with_debts(str(error), facts, desk, quote)
+        _take_back(done, settlement, hold.hold_id, told, verified=verifier.passed)
         return None
     done.settlement = _settled(receipt, settlement)
     return write_atomically(records / "settlement.json", receipt.to_canonical())
@@ -556,9 +563,7 @@ def _insist(step: Callable[[], _T]) -> _T:
     return step()
 
 
-def _take_back(
-    done: Certified, settlement: OpenSettlement, hold_id: str, cause: LedgerError, *, verified: bool
-) -> None:
+def _take_back(done: Certified, settlement: OpenSettlement, hold_id: str, cause: str, *, verified: bool) -> None:
     """Give held money back after a release that failed, and say what became of it."""
     try:
         settlement.cancel(hold_id)
@@ -573,6 +578,11 @@ def _take_back(
     else:
         reason = f"the money went back because the record does not verify: {cause}"
     done.settlement = {"status": "cancelled", "reason": reason}
+
+
+def _with_debts(reason: str, facts: SessionFacts, desk: Desk, quote: Quote | None) -> str:
+    """A reason for no settlement, with what was paid before and what is owed, where it was paid while energy flowed."""
+    return "; ".join((reason, *facts.unpaid, *what_is_owed(desk.settlement, desk.session_id, quote)))
 
 
 def _settled(receipt: SettlementReceipt, settlement: OpenSettlement) -> dict[str, Json]:
@@ -603,6 +613,7 @@ def _paid_over_lightning(receipt: LightningReceipt) -> dict[str, Json]:
             "network": receipt.network,
             "rate": receipt.rate.to_json(),
             "paid_msat": {due.kind: due.paid_msat for due in receipt.dues},
+            "advance_msat": {due.kind: due.advance_msat for due in receipt.dues},
             "fees_msat": sum(payment.debt.fee_msat or 0 for payment in receipt.payments),
             "payments": len(receipt.payments),
         }

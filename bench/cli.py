@@ -31,13 +31,14 @@ app = typer.Typer(
 station_app = typer.Typer(help="Station files: check, plan, read, schema.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(station_app, name="station")
 nodes_app = typer.Typer(
-    help="Lightning nodes on a private regtest chain: build, up, down, status.",
+    help="Lightning nodes on a private regtest chain: build, up, down, status, plan, rebalance.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(nodes_app, name="nodes")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+ExportPayerChoice = Literal["charging_point", "aggregator", "hub"]
 SettlementChoice = Literal["embedded", "lightning"]
 RunsOption = Annotated[
     Path | None, typer.Option("--runs", help="Folder for run folders; the station file's by default.")
@@ -462,15 +463,105 @@ def nodes_down(name: NetworkName = "yard", *, as_json: JsonOption = False) -> No
     _tell({"ended": name, "running": left}, lambda: typer.echo(f"network {name!r} has ended"), as_json=as_json)
 
 
+@nodes_app.command("plan")
+def nodes_plan(
+    *,
+    vehicles: Annotated[int, typer.Option(help="How many vehicles.")],
+    stations: Annotated[int, typer.Option(help="How many charging points.")],
+    sessions: Annotated[int, typer.Option(help="Sessions of a vehicle between two rebalancings.")],
+    sessions_per_station: Annotated[
+        int | None, typer.Option(help="The most sessions at one charging point; spread evenly by default.")
+    ] = None,
+    import_msat: Annotated[int | None, typer.Option(help="What a session's import costs at most, in msat.")] = None,
+    export_msat: Annotated[int | None, typer.Option(help="What its export is worth at most, in msat.")] = None,
+    import_wh: Annotated[int | None, typer.Option(help="Instead: the most energy a session imports.")] = None,
+    export_wh: Annotated[int | None, typer.Option(help="Instead: the most energy a session exports.")] = None,
+    tariff: Annotated[Path | None, typer.Option(help="Tariff file with the prices of these energies.")] = None,
+    eur_per_btc: Annotated[str | None, typer.Option(help="What a bitcoin is worth, for these prices.")] = None,
+    v2g_share: Annotated[str, typer.Option(help="Part of the sessions with export, 0 to 1.")] = "0",
+    export_payer: Annotated[
+        ExportPayerChoice, typer.Option(help="Who pays for export: the charging point, an aggregator, or the hub.")
+    ] = "charging_point",
+    vehicle_opener: Annotated[
+        Literal["hub", "vehicle"], typer.Option(help="Who opens the channel of a vehicle.")
+    ] = "hub",
+    base_fee_msat: Annotated[int, typer.Option(help="What the hub asks for a payment.")] = 1000,
+    fee_rate_ppm: Annotated[int, typer.Option(help="And of each million of its amount.")] = 1,
+    sat_per_vbyte: Annotated[str, typer.Option(help="Fee rate on the chain.")] = "2",
+    in_flight: Annotated[int, typer.Option(help="HTLCs that wait in a channel at once.")] = 1,
+    wumbo: Annotated[
+        bool, typer.Option("--wumbo", help="Channels above 16777215 sat instead of parallel ones.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the written network.")] = 1,
+    write: Annotated[Path | None, typer.Option(help="Write a network file for `nodes up`.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how many channels and how much capital a hub with vehicles and charging points needs; starts nothing."""
+    from bench.commands import nodes_plan as command
+    from ledgers.lightning.nodes.plan import Policy
+    from ledgers.lightning.planning import Demand, ExportPayer, VehicleOpener, plan_network
+
+    money = command.session_money(
+        import_msat=import_msat,
+        export_msat=export_msat,
+        import_wh=import_wh,
+        export_wh=export_wh,
+        tariff=tariff,
+        euro_per_btc=eur_per_btc,
+    )
+    demand = Demand(
+        vehicles,
+        stations,
+        money,
+        sessions_per_vehicle=sessions,
+        sessions_per_charging_point=sessions_per_station,
+        v2g_share=command.fraction(v2g_share, "--v2g-share"),
+        export_payer=ExportPayer(export_payer),
+        vehicle_opener=VehicleOpener(vehicle_opener),
+        hub_policy=Policy(base_fee_msat=base_fee_msat, fee_rate_ppm=fee_rate_ppm),
+        sat_per_vbyte=command.fraction(sat_per_vbyte, "--sat-per-vbyte"),
+        in_flight=in_flight,
+        wumbo=wumbo,
+    )
+    plan = plan_network(demand)
+    written = None if write is None else command.write(write, plan, seed=seed)
+    _tell(plan.to_json(), lambda: typer.echo(command.text(plan)), as_json=as_json)
+    if written is not None and not as_json:
+        typer.echo(f"\nwritten to {write}; start it with: v2gbench nodes up {write}")
+
+
+@nodes_app.command("rebalance")
+def nodes_rebalance(
+    name: NetworkName = "yard",
+    *,
+    to: Annotated[
+        Literal["opened", "even"], typer.Option(help="Balances as when the channels were opened, or even ones.")
+    ] = "opened",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be paid.")] = False,
+    base_msat: Annotated[int, typer.Option(min=0, help="The most that one payment may cost.")] = 10_000,
+    ppm: Annotated[int, typer.Option(min=0, help="And so many millionths of its amount.")] = 1_000,
+    least_sat: Annotated[int, typer.Option(min=1, help="Nothing smaller is moved.")] = 1_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the channels of a running network back to their balances by payments that go in a circle."""
+    from bench.commands.nodes_rebalance import rebalance, text
+
+    done = rebalance(name, to=to, dry_run=dry_run, base_msat=base_msat, ppm=ppm, least_msat=least_sat * 1000)
+    _tell(done.to_json(), lambda: typer.echo(text(done)), as_json=as_json)
+
+
 @nodes_app.command("status")
 def nodes_status(
     name: NetworkName = "yard",
     *,
     watching: Annotated[bool, typer.Option("--watch", help="Draw it anew each second; Ctrl-C ends that.")] = False,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="With --watch: stop after so long.")] = None,
+    sessions: Annotated[
+        int | None, typer.Option(min=1, help="Sessions that a channel serves: what its costs come to in one.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how a running network is: blocks, wallets, channels and what lies on each side, fees, memory."""
+    """Say how a running network is: blocks, wallets, channels and what lies on each side, fees, costs, memory."""
     from bench.commands.nodes import status, watch
     from drivers.errors import ConfigError
     from ledgers.lightning.nodes.status import picture
@@ -479,11 +570,13 @@ def nodes_status(
         raise ConfigError("--seconds goes with --watch; add it, or leave it out")
     if watching and as_json:
         raise ConfigError("--watch draws for people; leave out --watch or --json")
+    if watching and sessions is not None:
+        raise ConfigError("--watch shows no costs of a session; leave out --watch or --sessions")
     if watching:
         with contextlib.suppress(KeyboardInterrupt):
             watch(name, seconds=seconds)
         return
-    found = status(name)
+    found = status(name, sessions=sessions)
     _tell(found.to_json(), lambda: typer.echo(picture(found)), as_json=as_json)
 
 

@@ -12,6 +12,10 @@ Two ways of passing time, one body (`_one_cycle`):
 
 A limit that trips brings the charger to its safe state within the same cycle; cycles go on recording, and the plan
 gets `InterlockTripped` from whatever it asks next.
+
+Energy may also have to stop without any danger, because nobody pays for it (`stop_energy`). That is no trip: power goes
+to 0 W with the next cycle, the plan's next wait ends with `EnergyStopped`, once, and the plan then stops and unplugs as
+it always does.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from drivers.clock import SessionClock
 from drivers.errors import (
     BenchError,
     DeviceCallError,
+    EnergyStopped,
     InterlockTripped,
     LimitError,
     LinkError,
@@ -130,6 +135,9 @@ class Cycle(ABC):
         self.snapshot = Snapshot()
         self.last_full_vehicle: VehicleReadings | None = None
         self.trip: Trip | None = None
+        self.energy_stop = ""
+        self.permit: Callable[[float], None] | None = None
+        self._energy_stop_told = False
         self.listeners: list[CycleListener] = []
         self.time_by_device_s: dict[str, float] = {"charger": 0.0, "vehicle": 0.0, "power_meter": 0.0, "record": 0.0}
 
@@ -148,7 +156,8 @@ class Cycle(ABC):
     def set_power(self, power_w: float) -> SetPower:
         """Ask for AC power (+ charges) and return what became of it, after the cycle that wrote it.
 
-        Raises LimitError when the station's limits forbid it (nothing is sent), InterlockTripped after a trip.
+        Raises LimitError when the station's limits forbid it (nothing is sent), InterlockTripped after a trip,
+        EnergyStopped for anything but 0 W once energy must not flow any more.
         """
         low_w, high_w = self._power_range_w
         if not low_w <= power_w <= high_w:
@@ -156,7 +165,11 @@ class Cycle(ABC):
                 f"a set-point of {power_w:g} W is outside the station's limit {low_w:g} <= power_w <= {high_w:g}"
             )
 
+        flows = power_w != 0.0
+        self._require_permit(power_w, flows=flows)
+
         def act() -> None:
+            self._require_energy_allowed(flows=flows)
             self._wanted_w = power_w
 
         self._hand_in(_Request(f"set power to {power_w:g} W", act))
@@ -166,7 +179,8 @@ class Cycle(ABC):
         return result
 
     def start(self) -> None:
-        """Begin energy transfer at 0 W."""
+        """Begin energy transfer at 0 W; EnergyStopped when energy must not flow any more."""
+        self._require_permit(0.0, flows=True)
 
         def act() -> None:
             self._devices.charger.start()
@@ -184,9 +198,19 @@ class Cycle(ABC):
 
         self._hand_in(_Request("stop", act))
 
+    def stop_energy(self, reason: str) -> None:
+        """Bring power to 0 W with the next cycle, and tell the plan at its next wait; the first reason stays.
+
+        May be called from a listener. `permit`, where there is one, is asked by the plan's thread before energy
+        transfer begins (0 W) and before each set-point; it may call this.
+        """
+        if not self.energy_stop:
+            self.energy_stop = reason
+            self.note("energy_stopped", {"sentence": reason}, source="payment")
+
     @abstractmethod
     def wait(self, seconds: float) -> None:
-        """Let session time pass; InterlockTripped as soon as a limit trips."""
+        """Let session time pass; InterlockTripped when a limit trips, EnergyStopped, once, when energy must stop."""
 
     def wait_until(self, condition: Callable[[Snapshot], bool], *, timeout_s: float, what: str) -> None:
         """Let session time pass until `condition` holds; BenchError naming `what` after `timeout_s` of session time."""
@@ -251,6 +275,8 @@ class Cycle(ABC):
             self._safe_state()
             return
         _carry_out(requests)
+        if self.energy_stop and self._wanted_w:
+            self._wanted_w = 0.0
         started_s = time.perf_counter()
         try:
             self._devices.charger.feed_watchdog()
@@ -332,6 +358,22 @@ class Cycle(ABC):
     def _is_tripped(self) -> bool:
         return self.trip is not None
 
+    def _require_permit(self, power_w: float, *, flows: bool) -> None:
+        if self.permit is not None and self.trip is None:
+            self.permit(power_w)
+        self._require_energy_allowed(flows=flows)
+
+    def _require_energy_allowed(self, *, flows: bool) -> None:
+        if self.energy_stop and flows:
+            self._energy_stop_told = True
+            raise EnergyStopped(self.energy_stop)
+
+    def _tell_energy_stop(self) -> None:
+        """Raise EnergyStopped the first time only: stopping and unplugging wait for session time, too."""
+        if self.energy_stop and not self._energy_stop_told:
+            self._energy_stop_told = True
+            raise EnergyStopped(self.energy_stop)
+
     def _tripped(self) -> InterlockTripped:
         assert self.trip is not None  # the caller checked
         state = "the safe state is reached" if self.trip.safe_state_confirmed else "the safe state is NOT confirmed"
@@ -400,6 +442,7 @@ class SteppedCycle(Cycle):
             self._pass_one_cycle()
             if self.trip is not None:
                 raise self._tripped()
+            self._tell_energy_stop()
             if self.now_s >= end_s:
                 return
 
@@ -574,6 +617,7 @@ class WallCycle(Cycle):
         end_s = self.now_s + seconds
         while True:
             self._raise_if_over()
+            self._tell_energy_stop()
             left_s = end_s - self.now_s
             if left_s <= 0.0:
                 return

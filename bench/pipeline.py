@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from bench.certification import Certified, SessionFacts, certify, witness_sheets
 from bench.desk import Desk, Keyring
 from bench.operator import ActDone, Operator
+from bench.paying import Paying, open_paying
 from bench.rack import Rack
 from bench.session import GridOrder, Progress, SessionLog, SessionPlan, SessionRunner
 from bench.settlement import payment_nodes
@@ -84,6 +85,7 @@ class CertifiedSession:
         self._rack: Rack | None = None
         self._desk: Desk | None = None
         self._runner: SessionRunner | None = None
+        self._paying: Paying | None = None
         self._rack_open = False
         self._started_s = time.perf_counter()
 
@@ -104,8 +106,10 @@ class CertifiedSession:
                 nodes=nodes,
             )
             stack.enter_context(desk)
-            rack.cycle.listeners.append(desk.watch)
             self._runner = SessionRunner(rack, self.plan, progress=self._progress)
+            paying = open_paying(self.station, rack, desk, self._runner)
+            rack.cycle.listeners.append(desk.watch)
+            self._paying = stack.enter_context(paying)
             self._rack, self._desk = rack, desk
             self._rack_open = True
             self._nodes = nodes_stack.pop_all()
@@ -116,9 +120,14 @@ class CertifiedSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         desk, self._desk = self._desk, None
+        paying, self._paying = self._paying, None
         with self._nodes:  # ends them last, whatever happens before
             try:
-                self._close_rack(kind, error, trace)
+                try:
+                    self._close_rack(kind, error, trace)
+                finally:
+                    if paying is not None:
+                        paying.__exit__(kind, error, trace)
             finally:
                 if desk is not None:
                     desk.__exit__(kind, error, trace)
@@ -142,15 +151,21 @@ class CertifiedSession:
             desk.announce(order, start_utc_s + order.start_s)
 
     def schedule(self, *, duration_s: float, baseline_w: float) -> None:
-        """Give the running session a schedule without orders yet, and declare its baseline on the ledger."""
+        """Give the running session a schedule without orders yet, and declare its baseline on the ledger.
+
+        Raises SettlementError when it could not be paid for; then the old schedule stays.
+        """
         _, desk, runner = self._opened()
-        self.plan = runner.plan = SessionPlan(name=self.plan.name, duration_s=duration_s, baseline_w=baseline_w)
+        plan = SessionPlan(name=self.plan.name, duration_s=duration_s, baseline_w=baseline_w)
+        self.require_liquidity(plan)
+        self.plan = runner.plan = plan
         desk.declare_baseline(runner.transfer_utc_s, duration_s, baseline_w)
 
     def announce_order(self, order: GridOrder) -> None:
         """Put one more grid order on the ledger and into the schedule of the running session.
 
-        Raises ConfigError when it does not fit into the schedule or should have begun already.
+        Raises ConfigError when it does not fit into the schedule or should have begun already, SettlementError when
+        what it adds could not be paid for.
         """
         _, desk, runner = self._opened()
         if order.start_s < runner.plan_s:
@@ -162,11 +177,19 @@ class CertifiedSession:
             )
         except ValidationError as error:
             raise ConfigError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+        self.require_liquidity(plan)
         desk.announce(order, runner.transfer_utc_s + order.start_s)
         self.plan = runner.plan = plan
 
+    def require_liquidity(self, plan: SessionPlan) -> None:
+        """Raise SettlementError when the most expensive course of a schedule could not be paid now."""
+        self._opened()
+        if self._paying is not None:
+            self._paying.require_liquidity(plan)
+
     def run(self, *, report: bool = True) -> CertifiedRun:
-        """The whole session: announce, plug in, follow, plug out, certify, report."""
+        """The whole session: can it be paid, announce, plug in, follow, plug out, certify, report."""
+        self.require_liquidity(self.plan)
         self.announce()
         return self.conclude(self.runner.run(), report=report)
 
@@ -183,7 +206,11 @@ class CertifiedSession:
             last_vehicle=rack.last_full_vehicle,
         )
         folder, simulated_s = rack.run_folder, rack.clock.mono_s
+        if self._paying is not None:
+            self._paying.freeze()
         self._close_rack(None, None, None)
+        if self._paying is not None:
+            facts = replace(facts, unpaid=self._paying.finish())
         certified = certify(folder, facts, desk)
         for refusal in desk.refusals:
             certified.reasons.append(f"the monitoring contract refused a report: {refusal}")

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.rack import Rack
 from bench.safety import Snapshot
-from drivers.errors import BenchError, InterlockTripped
+from drivers.errors import BenchError, EnergyStopped, InterlockTripped
 from drivers.roles import ChargerState, SetPower
 
 _PLUG_TIMEOUT_S = 120.0
@@ -161,13 +161,19 @@ class SessionRunner:
     def run(self) -> SessionLog:
         """Plug in, start, follow the schedule, stop, plug out. A trip or refusal ends the session, never the record.
 
-        The rack knows the verdict afterwards; KeyboardInterrupt and the like pass through.
+        When energy must stop because nobody pays for it, it is stopped and unplugged before its time. The rack knows
+        the verdict afterwards; KeyboardInterrupt and the like pass through.
         """
         try:
-            self.plug_in()
-            self.start()
-            self.follow()
-            self.stop()
+            try:
+                self.plug_in()
+                self.start()
+                self.follow()
+                self.stop()
+            except EnergyStopped:  # `finish` has its sentence
+                charger = self._rack.cycle.snapshot.charger
+                if charger is not None and charger.state in _RUNNING:
+                    self.stop()
             self.unplug()
         except InterlockTripped as error:
             self._tripped = str(error)
@@ -198,6 +204,11 @@ class SessionRunner:
             what="the start of energy transfer",
         )
         self._transfer_s = cycle.now_s
+
+    @property
+    def begin_s(self) -> float:
+        """Session time at which the vehicle was plugged in; before that, when this was made."""
+        return self._begin_s
 
     @property
     def transfer_utc_s(self) -> float:
@@ -260,7 +271,7 @@ class SessionRunner:
         cycle, rack = self._rack.cycle, self._rack
         if cycle.trip is not None and not self._tripped:
             self._tripped = cycle.trip.finding.sentence
-        self._aborted = self._aborted or aborted
+        self._aborted = cycle.energy_stop or self._aborted or aborted
         if self._tripped or self._aborted:
             cycle.settle(_RAMP_DOWN_S, silent_s=rack.silent_settle_s)
         self._end_s, self._end_utc_s = cycle.now_s, rack.clock.utc_s

@@ -9,6 +9,7 @@ BenchError
  +- DeviceError          the device answered no (`code` is its own): do not retry
  +- LimitError           a value outside a stated limit was asked for; nothing was sent
  +- InterlockTripped     a limit tripped while running; the safe state is already reached
+ +- EnergyStopped        nobody pays for more energy: power goes to 0 W, the session is to be ended in order
  +- NotOpenError         the object is closed, or not yet opened
 
 Errors of a device carry `device` (its name in the station file), `sent` (what was asked) and `last_bytes`.
@@ -107,6 +108,10 @@ class LimitError(BenchError):
 
 class InterlockTripped(BenchError):
     """A limit tripped while running; the safe state is already reached."""
+
+
+class EnergyStopped(BenchError):
+    """No more energy may flow, for a reason that is no danger; power goes to 0 W, stop and unplug in order."""
 
 
 class NotOpenError(BenchError):

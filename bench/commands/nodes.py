@@ -216,9 +216,12 @@ def down(name: str = DEFAULT_NAME) -> None:
     wait_until(lambda: not running_in(folder), limit_s=_STOP_S, every_s=0.05, what=f"network {name!r} to end")
 
 
-def status(name: str = DEFAULT_NAME) -> NetworkStatus:
-    """Ask a running network how it is; raises NodeFailed when none of that name runs."""
-    return read_status(network_folder(name))
+def status(name: str = DEFAULT_NAME, *, sessions: int | None = None) -> NetworkStatus:
+    """Ask a running network how it is; raises NodeFailed when none of that name runs.
+
+    `sessions` is how many a channel serves, for what its costs come to in one.
+    """
+    return read_status(network_folder(name), sessions=sessions)
 
 
 def watch(name: str = DEFAULT_NAME, *, seconds: float | None = None) -> None:

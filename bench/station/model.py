@@ -425,11 +425,40 @@ class LightningSettlement(Part):
 
     kind: Literal["lightning"] = Field(description="lightning: real btcd and lnd on regtest, built on first use")
     tariff: str = Field(min_length=1, description=_TARIFF)
-    mode: Literal["hold", "post_paid"] = Field(
+    mode: Literal["post_paid", "hold", "stream"] = Field(
         default="hold",
-        description="hold: money waits at the payee's node until the record verifies; post_paid: invoices afterwards",
+        description="post_paid: invoices after the record verified; hold: money waits at the payee's node until then, "
+        "for each slice of energy before it flows where 'slice_wh' is given; stream: paid as energy flows",
     )
+    slice_wh: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="hold only: size of a slice, in Wh; without it one hold at the end",
+    )
+    every_s: float = Field(default=60.0, ge=1, le=3600, description="stream only: time between two payments, in s")
+    every_wh: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="stream only: a payment is due sooner after so much energy, in Wh"
+    )
+    grace_s: float = Field(
+        default=120.0, ge=0, le=3600, description="stream only: energy stops so long after a missed payment, in s"
+    )
+    keysend: bool = Field(default=False, description="stream only: spontaneous payments, without invoices")
     rate: BitcoinRate = Field(description="what a bitcoin is worth: {eur_per_btc, source}")
+
+    @model_validator(mode="after")
+    def _keys_fit_the_mode(self) -> Self:
+        for mode, keys in _KEYS_OF_MODE.items():
+            strangers = [key for key in keys if key in self.model_fields_set and mode != self.mode]
+            if strangers:
+                raise ValueError(
+                    f"'{strangers[0]}' belongs to 'mode: {mode}' and contradicts 'mode: {self.mode}'; "
+                    "take it away or change the mode"
+                )
+        return self
+
+
+_KEYS_OF_MODE = {"hold": ("slice_wh",), "stream": ("every_s", "every_wh", "grace_s", "keysend")}
 
 
 Settlement = Annotated[EmbeddedSettlement | LightningSettlement, Field(discriminator="kind")]

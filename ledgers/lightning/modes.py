@@ -36,6 +36,7 @@ SLICE_RECORD = "v2gbench.slice-record/1.0"
 
 _DONE = {DebtState.PAID, DebtState.CANCELLED}
 _BEGUN = {DebtState.NEW, DebtState.INVOICED}
+_GIVEN_UP = {DebtState.CANCELLING, DebtState.CANCELLED}
 
 
 class Mode(enum.StrEnum):
@@ -72,7 +73,7 @@ class Tab:
 
     def till(self) -> Till:
         """The till as the debts of the journal leave it; what was cancelled never was."""
-        lasting = [debt for debt in self.debts() if debt.state not in {DebtState.CANCELLED, DebtState.CANCELLING}]
+        lasting = [debt for debt in self.debts() if debt.state not in _GIVEN_UP]
         rest = sum((self.worth(_energy(debt)) - debt.amount_msat for debt in lasting), Fraction(0))
         return Till(self.remainder, rest)
 
@@ -196,11 +197,12 @@ class StreamTab:
         self._last_s: float | None = None
         self._missed_s: float | None = None
         self._trouble = ""
+        self._look()
 
     @property
     def paid_wh(self) -> Fraction:
-        """Energy that payments were made or begun for."""
-        return sum((_energy(debt) for debt in self._tab.debts()), Fraction(0))
+        """Energy that payments were made or begun for; what was cancelled never was."""
+        return self._paid_wh
 
     def tick(self, *, now_s: float, total_wh: int | Decimal) -> Flow:
         """Tell the energy so far; pays when it is time, and says whether energy may go on.
@@ -211,9 +213,8 @@ class StreamTab:
         if self._last_s is None:
             self._last_s = now_s
         unpaid = exact(total_wh, what="total_wh") - self.paid_wh
-        waiting = any(debt.state in _BEGUN for debt in self._tab.debts())
         thick = self._every_wh is not None and unpaid >= self._every_wh
-        if waiting or thick or now_s - self._last_s >= self._every_s:
+        if self._waiting or thick or now_s - self._last_s >= self._every_s:
             self._pay(now_s, unpaid)
         return self.verdict(now_s=now_s)
 
@@ -221,6 +222,20 @@ class StreamTab:
         """Pay what is not paid yet, at the end of the session; less than the smallest payment stays for `release`."""
         self._pay(now_s, exact(total_wh, what="total_wh") - self.paid_wh)
         return self.verdict(now_s=now_s)
+
+    def give_up(self) -> None:
+        """After the end: cancel what was begun and not paid, so that `release` pays it with the rest.
+
+        Raises what a node says that is away, and SettlementError for a spontaneous payment, which nobody can cancel.
+        """
+        tab = self._tab
+        with tab.guard:
+            try:
+                for debt in tab.debts():
+                    if debt.state not in _DONE:
+                        tab.cashier.cancel(debt.name)
+            finally:
+                self._look()
 
     def verdict(self, *, now_s: float) -> Flow:
         """Whether energy may go on flowing at this time."""
@@ -250,7 +265,16 @@ class StreamTab:
                 if self._missed_s is None:
                     self._missed_s = now_s
                 return
+            finally:
+                self._look()
             self._missed_s, self._trouble, self._last_s = None, "", now_s
+
+    def _look(self) -> None:
+        """Read from the journal what is paid and what waits: once for each payment, not in each cycle."""
+        with self._tab.guard:
+            lasting = [debt for debt in self._tab.debts() if debt.state not in _GIVEN_UP]
+        self._paid_wh = sum((_energy(debt) for debt in lasting), Fraction(0))
+        self._waiting = any(debt.state in _BEGUN for debt in lasting)
 
 
 def write_slice_record(debt: Debt, delivered_wh: Decimal, meter: Identity) -> bytes:

@@ -89,13 +89,15 @@ class LightningSettlement:
         self._wall_utc_s = wall_utc_s
         self._guard = threading.RLock()
         self._books = _Books()
+        self.fees = fees or FeeLimit()
+        self._times = times or Times()
         (folder / "receipts").mkdir(parents=True, exist_ok=True)
         self._journal = Journal(folder, self._books.note, fsync=fsync)
         self._cashier = Cashier(
             self._journal,
             self._nodes,
-            fees=fees or FeeLimit(),
-            times=times or Times(),
+            fees=self.fees,
+            times=self._times,
             wall_unix_s=wall_utc_s,
         )
 
@@ -311,9 +313,20 @@ class LightningSettlement:
         with self._guard:
             self._cashier.require_liquidity(payer, payee, amount_msat)
 
-    def hold_tab(self, session_id: str, kind: str, *, slice_wh: int | Decimal) -> HoldTab:
-        """Slices of a session's energy, each held before it flows; the same session again goes on where it was."""
-        return HoldTab(self._tab(session_id, kind), slice_wh=slice_wh)
+    def advances(self, session_id: str) -> Mapping[str, int]:
+        """What was paid in msat while a session's energy flowed, by kind."""
+        paid: dict[str, int] = {}
+        for debt in self.debts():
+            if debt.subject == session_id and debt.state is DebtState.PAID:
+                paid[debt.kind] = paid.get(debt.kind, 0) + debt.amount_msat
+        return paid
+
+    def hold_tab(self, session_id: str, kind: str, *, slice_wh: int | Decimal, times: Times | None = None) -> HoldTab:
+        """Slices of a session's energy, each held before it flows; the same session again goes on where it was.
+
+        `times`, here and in `stream_tab`: other ones than the settlement's own, for who cannot wait so long.
+        """
+        return HoldTab(self._tab(session_id, kind, times), slice_wh=slice_wh)
 
     def stream_tab(
         self,
@@ -324,10 +337,11 @@ class LightningSettlement:
         every_wh: int | Decimal | None = None,
         grace_s: float = 120.0,
         keysend: bool = False,
+        times: Times | None = None,
     ) -> StreamTab:
         """Payments as energy flows, each minute or each `every_wh`; the same session again goes on where it was."""
         return StreamTab(
-            self._tab(session_id, kind), every_s=every_s, every_wh=every_wh, grace_s=grace_s, keysend=keysend
+            self._tab(session_id, kind, times), every_s=every_s, every_wh=every_wh, grace_s=grace_s, keysend=keysend
         )
 
     def bind(self, session_id: str, record_sha256: str) -> None:
@@ -559,7 +573,7 @@ class LightningSettlement:
 
     # Private: the rest.
 
-    def _tab(self, session_id: str, kind: str) -> Tab:
+    def _tab(self, session_id: str, kind: str, times: Times | None) -> Tab:
         if not _NAME.fullmatch(session_id):
             raise SettlementError(f"{session_id!r} is not a name of letters, digits, dot, dash and underscore")
         price, payer, payee = price_of(self.tariff, kind)
@@ -572,7 +586,13 @@ class LightningSettlement:
             rate=self.rate,
             remainder=self.tariff.remainder,
             journal=self._journal,
-            cashier=self._cashier,
+            cashier=Cashier(
+                self._journal,
+                self._nodes,
+                fees=self.fees,
+                times=times or self._times,
+                wall_unix_s=self._wall_utc_s,
+            ),
             guard=self._guard,
         )
 

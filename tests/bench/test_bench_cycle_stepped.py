@@ -9,7 +9,7 @@ import pytest
 from bench.rack import Rack
 from bench.session import SessionPlan, SessionRunner
 from bench.station import Station
-from drivers.errors import BenchError, ConfigError, InterlockTripped, LimitError, NotOpenError
+from drivers.errors import BenchError, ConfigError, EnergyStopped, InterlockTripped, LimitError, NotOpenError
 from drivers.roles import ChargerState, ClampedBy
 from reports.run import Run
 
@@ -227,3 +227,56 @@ def test_the_charger_over_ocpp_alone_charges_and_discharges(emulated: Change) ->
         assert charger is not None
         assert charger.state is ChargerState.DISCHARGING
         assert charger.ac_power.value == pytest.approx(-5000.0, rel=0.05)
+
+
+def test_energy_that_must_stop_goes_to_zero_and_the_plan_is_told_once_so_that_it_can_stop_in_order(
+    emulated: Change,
+) -> None:
+    with Rack.open(emulated(), plan="unpaid") as rack:
+        runner = started(rack)
+        rack.cycle.set_power(5000.0)
+        rack.cycle.wait(10.0)
+
+        def stop_it(_index: int, _snapshot: object, now_s: float) -> None:
+            if now_s > 30.0:
+                rack.cycle.stop_energy(f"payment: nothing came, {now_s:g}")
+
+        rack.cycle.listeners.append(stop_it)
+        with pytest.raises(EnergyStopped, match="payment: nothing came") as told:
+            rack.cycle.wait(3600.0)
+        assert 30.0 < rack.cycle.now_s < 33.0
+        with pytest.raises(EnergyStopped):
+            rack.cycle.set_power(100.0)
+        rack.cycle.wait(5.0)
+        assert rack.emulated is not None
+        assert rack.emulated.charger.dc_power_w == 0.0
+        runner.stop()
+        runner.unplug()
+        log = runner.finish()
+    assert (log.tripped, log.aborted) == ("", str(told.value))
+    assert rack.cycle.trip is None
+    with Run.open(rack.run_folder) as run:
+        assert run.verdict == "aborted"
+        assert [event.content["sentence"] for event in run.events("energy_stopped")] == [str(told.value)]
+
+
+def test_before_transfer_and_before_each_set_point_a_permit_is_asked_and_can_refuse(emulated: Change) -> None:
+    asked: list[float] = []
+
+    def permit(power_w: float) -> None:
+        asked.append(power_w)
+        if power_w < 0.0:
+            rack.cycle.stop_energy("payment: nobody buys")
+
+    with Rack.open(emulated(), plan="permit") as rack:
+        rack.cycle.permit = permit
+        started(rack)
+        rack.cycle.set_power(3000.0)
+        with pytest.raises(EnergyStopped, match="nobody buys"):
+            rack.cycle.set_power(-3000.0)
+        rack.cycle.wait(10.0)
+        assert asked == [0.0, 3000.0, -3000.0]
+        assert rack.emulated is not None
+        assert rack.emulated.charger.dc_power_w == 0.0
+    with Run.open(rack.run_folder) as run:
+        assert [point.requested_w for point in run.set_points()] == [3000.0, 0.0]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench import paying
 from bench import settlement as opening
 from bench.assets import asset
 from bench.pipeline import CertifiedRun, CertifiedSession, run_certified
@@ -23,11 +24,13 @@ from drivers.errors import ConfigError
 from ledgers.embedded.settlement import EmbeddedSettlement
 from ledgers.errors import RecordError, SettlementError
 from ledgers.identity import SeedKeys
+from ledgers.lightning.cashier import Times
 from ledgers.lightning.client.errors import LndUnreachable
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.verify import LightningPart, check_lightning
 from ledgers.ports import QuoteLine
 from ledgers.verify import verify_certificate, verify_record
+from reports.run import Run
 
 Change = Callable[..., Station]
 
@@ -95,7 +98,30 @@ def test_money_is_held_until_the_record_verifies_where_the_file_names_no_mode() 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("mode: hold ", "mode: stream "), ":68:3: settlement.mode: this must be hold or post_paid, not 'stream'"),
+        (
+            ("mode: hold ", "mode: streem "),
+            ":68:3: settlement.mode: this must be post_paid or hold or stream, not 'streem'; did you mean 'stream'?",
+        ),
+        (
+            ("mode: hold ", "slice_wh: 300\n  mode: post_paid "),
+            "settlement: 'slice_wh' belongs to 'mode: hold' and contradicts 'mode: post_paid'; take it away or change",
+        ),
+        (
+            ("mode: hold ", "slice_wh: 300\n  mode: stream "),
+            "settlement: 'slice_wh' belongs to 'mode: hold' and contradicts 'mode: stream'",
+        ),
+        (
+            ("mode: hold ", "every_s: 30\n  mode: hold "),
+            "settlement: 'every_s' belongs to 'mode: stream' and contradicts 'mode: hold'",
+        ),
+        (
+            ("mode: hold ", "keysend: false\n  mode: post_paid "),
+            "settlement: 'keysend' belongs to 'mode: stream' and contradicts 'mode: post_paid'",
+        ),
+        (("mode: hold ", "slice_wh: 0\n  mode: hold "), "settlement.slice_wh: "),
+        (("mode: hold ", "slice_wh: 0.5\n  mode: hold "), "settlement.slice_wh: "),
+        (("mode: hold ", "grace_s: -1\n  mode: stream "), "settlement.grace_s: "),
+        (("mode: hold ", "every_s: 0\n  mode: stream "), "settlement.every_s: "),
         (('"100000" ', "100000 "), "settlement.rate.eur_per_btc: this must be text, not 100000; put it in quotes"),
         (('"100000" ', '"0.00" '), "settlement.rate: a rate of 0 EUR makes every amount infinite"),
         (('"100000" ', '"1e5" '), "settlement.rate.eur_per_btc: '1e5' does not fit"),
@@ -111,6 +137,13 @@ def test_what_a_lightning_settlement_cannot_be_is_refused_in_one_sentence(
     with pytest.raises(ConfigError) as refused:
         shipped(change)
     assert sentence in str(refused.value)
+
+
+def test_a_stream_pays_each_minute_with_invoices_and_two_minutes_of_grace_where_the_file_says_no_more() -> None:
+    settlement = shipped(("mode: hold ", "mode: stream ")).settlement
+    assert isinstance(settlement, LightningSettlement)
+    said = (settlement.every_s, settlement.every_wh, settlement.grace_s, settlement.keysend)
+    assert said == (60.0, None, 120.0, False)
 
 
 def test_a_lightning_settlement_is_not_opened_without_nodes(tmp_path: Path) -> None:
@@ -371,4 +404,139 @@ class TestSessionsOnNodes:
             CertifiedSession(shipped(), SHORT, runs=tmp_path),
         ):
             pass
+        assert len(networks) == 1
+
+
+# While energy flows, on real nodes --------------------------------------------------------------------------------
+
+BOTH_WAYS = SessionPlan(
+    name="both-ways",
+    duration_s=240,
+    baseline_w=9000.0,
+    orders=(GridOrder(order_id="down", direction="load_decrease", start_s=100, duration_s=90, power_w=18_000.0),),
+)
+
+
+def at(session: CertifiedSession, second: float, act: Callable[[], object]) -> None:
+    """Do something once, in the cycle that ends at this session time."""
+    done: list[float] = []
+
+    def listen(_index: int, _snapshot: Any, now_s: float) -> None:
+        if now_s >= second and not done:
+            done.append(now_s)
+            act()
+
+    session.rack.cycle.listeners.insert(0, listen)
+
+
+def last_power_w(run: CertifiedRun) -> float:
+    with Run.open(run.folder) as opened:
+        return abs(float(opened.series("charger.ac_power").value[-1]))
+
+
+def said_at_end(run: CertifiedRun) -> str:
+    assert run.certified.record is not None
+    assert run.certified.certificate is not None
+    verdict = verify_certificate(run.certified.certificate, run.certified.trust)
+    assert verdict.ok, verdict.text
+    return str(run.certified.record.record.session.outcome_reason)
+
+
+class TestPaidWhileEnergyFlows:
+    pytestmark = real_nodes
+
+    def test_slices_are_paid_in_both_directions_and_the_last_ones_unused_value_comes_back(
+        self, tmp_path: Path, networks: list[LightningNetwork]
+    ) -> None:
+        station = shipped(("mode: hold ", "slice_wh: 100\n  mode: hold "))
+        run = run_certified(station, BOTH_WAYS, runs=tmp_path, report=False)
+        assert (run.certified.verdict, run.certified.reasons) == ("PASS", [])
+        receipt = receipt_of(run)
+        assert checked(run, receipt).endswith("each with its preimage and invoice")
+        payments = receipt["lightning"]["payments"]
+        for kind, slice_msat in (("import_energy", 25_000), ("v2g_energy", 18_000)):
+            slices = [payment for payment in payments if payment["terms"] and payment["kind"] == kind]
+            assert len(slices) >= 2
+            assert all(payment["amount_msat"] == slice_msat and payment["evidence_sha256"] for payment in slices)
+        for line in receipt["lightning"]["lines"]:
+            assert line["advance_msat"] >= line["paid_msat"] or line["kind"] == "availability"
+        settlement: Any = run.certified.settlement
+        balances = settlement["balances_micro"]
+        parties = sum(balances[name] for name in ("ev_owner", "aggregator", "charging_station"))
+        assert parties == 3 * 5_000_000_000 - settlement["lightning"]["fees_msat"]
+        assert balances["held"] == 0
+        said_at_end(run)
+        assert len(networks) == 1
+
+    def test_a_tampered_slice_record_is_never_paid(
+        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        genuine = paying.write_slice_record
+        monkeypatch.setattr(
+            paying,
+            "write_slice_record",
+            lambda *given: genuine(*given).replace(b'"delivered_wh":"', b'"delivered_wh":"9'),
+        )
+        station = shipped(("mode: hold ", "slice_wh: 100\n  mode: hold "))
+        with CertifiedSession(station, BOTH_WAYS, runs=tmp_path) as session:
+            session.announce()
+            log = session.runner.run()
+            (channel,) = networks[0].calls("seller").channels()
+            assert channel.local_sat == 5_000_000
+            run = session.conclude(log, report=False)
+        assert run.certified.verdict == "FAIL"
+        assert said_at_end(run).startswith("payment of import_energy: the record of slice ")
+        assert said_at_end(run).endswith("does not hold; nothing was paid")
+
+    def test_a_stream_whose_hub_is_away_for_longer_than_the_grace_stops_and_is_paid_when_it_is_back(
+        self, tmp_path: Path, networks: list[LightningNetwork]
+    ) -> None:
+        station = shipped(("mode: hold ", "every_s: 30\n  grace_s: 40\n  mode: stream "))
+        with CertifiedSession(station, BOTH_WAYS, runs=tmp_path) as session:
+            at(session, 45.0, lambda: networks[0].kill("hub"))
+            session.announce()
+            log = session.runner.run()
+            networks[0].start("hub")
+            networks[0].wait_ready()
+            run = session.conclude(log, report=False)
+            earned_sat = settled_sat(networks[0], "seller") - 5_000_000
+        assert log.aborted.startswith("payment of import_energy: no payment for 4")
+        assert not log.tripped
+        assert 95.0 < log.end_s - log.transfer_s < 120.0
+        assert last_power_w(run) < 200
+        assert said_at_end(run) == log.aborted
+        settlement: Any = run.certified.settlement
+        assert (run.certified.verdict, settlement["status"]) == ("FAIL", "settled")
+        assert settlement["lightning"]["advance_msat"]["import_energy"] > 0
+        assert earned_sat == settlement["lightning"]["paid_msat"]["import_energy"] // 1000
+
+    def test_slices_whose_hub_dies_stop_the_energy_and_what_is_owed_is_told(
+        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(paying, "TIMES", Times(pay_s=2, resolve_s=1.0, hold_s=3.0))
+        station = shipped(("mode: hold ", "slice_wh: 100\n  mode: hold "))
+        with CertifiedSession(station, BOTH_WAYS, runs=tmp_path) as session:
+            at(session, 30.0, lambda: networks[0].kill("hub"))
+            run = session.run(report=False)
+        assert run.log.aborted.startswith("payment of import_energy: the next slice of 100 Wh could not be held: ")
+        assert last_power_w(run) < 200
+        assert said_at_end(run) == run.log.aborted
+        assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "none")
+        # The preimage of what flowed is the payee's; without the hub the payer cannot know.
+        reason = str(run.certified.settlement["reason"])
+        assert "is the payee's to take, and the payer's node does not know it yet" in reason
+        assert "ev_owner still owes charging_station" in reason
+
+    def test_a_schedule_dearer_than_the_channels_is_refused_before_anything_is_energised(
+        self, tmp_path: Path, networks: list[LightningNetwork]
+    ) -> None:
+        dear = shipped(("mode: hold ", "slice_wh: 100\n  mode: hold "), ('"100000" ', '"1" '))
+        with CertifiedSession(dear, BOTH_WAYS, runs=tmp_path) as session:
+            folder = session.rack.run_folder
+            with pytest.raises(SettlementError) as refused:
+                session.run()
+        assert str(refused.value).startswith("the session is not begun, because ev_owner could not pay charging_statio")
+        assert "too few for" in str(refused.value)
+        with Run.open(folder) as opened:
+            assert opened.events("plugged_in") == ()
         assert len(networks) == 1

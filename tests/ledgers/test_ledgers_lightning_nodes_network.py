@@ -17,7 +17,7 @@ from ledgers.lightning.errors import BuildError, LightningError, NodeFailed
 from ledgers.lightning.nodes import network as network_module
 from ledgers.lightning.nodes.build import build_programs
 from ledgers.lightning.nodes.chain import MINER_ADDRESS
-from ledgers.lightning.nodes.lnd import LOCKED, SERVER_ACTIVE
+from ledgers.lightning.nodes.lnd import LOCKED, SERVER_ACTIVE, NodeCalls
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.nodes.plan import ChannelPlan, NetworkPlan, NodePlan, Policy, hub_and_spokes
 from ledgers.lightning.nodes.processes import free_ports, wait_until
@@ -116,6 +116,19 @@ class TestReady:
         assert node.stat().st_mode & 0o077 == 0
         assert (node / "lnd.conf").stat().st_mode & 0o077 == 0
         assert b"BEGIN CERTIFICATE" in address.tls_cert_path.read_bytes()
+
+    def test_a_certificate_that_is_still_being_written_is_not_taken(
+        self, lightning_network: LightningNetwork, tmp_path: Path
+    ) -> None:
+        address = lightning_network.address("van")
+        whole, copied = address.tls_cert_path.read_bytes(), tmp_path / "tls.cert"
+        calls = NodeCalls("van", address=address.address, certificate=copied, macaroon=address.macaroon_path)
+        try:
+            for size in (0, len(whole) // 2, len(whole)):
+                copied.write_bytes(whole[:size])
+                assert calls.state() == (SERVER_ACTIVE if size == len(whole) else None)
+        finally:
+            calls.close()
 
 
 class TestMoney:

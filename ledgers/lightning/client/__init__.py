@@ -10,6 +10,8 @@ from ledgers.lightning.client.lnd import LndClient
 from ledgers.lightning.client.macaroons import Role
 from ledgers.lightning.client.values import (
     Agreed,
+    CircularRoute,
+    EdgePolicy,
     FeeLimit,
     Invoice,
     InvoiceState,
@@ -21,6 +23,8 @@ from ledgers.lightning.client.values import (
 __all__ = [
     "Agreed",
     "AsyncLndClient",
+    "CircularRoute",
+    "EdgePolicy",
     "FeeLimit",
     "Invoice",
     "InvoiceState",

@@ -35,8 +35,10 @@ from ledgers.lightning.client.values import (
     Agreed,
     ChannelBalance,
     ChannelState,
+    CircularRoute,
     Closing,
     Decoded,
+    EdgePolicy,
     Invoice,
     InvoiceState,
     NodeInfo,
@@ -132,6 +134,10 @@ class LndClient:
         """Its channels that are being closed by force, until all that the node can get of them is its own."""
         return self._ask(w.ask_closings())
 
+    def policies(self, channel_id: int) -> Mapping[str, EdgePolicy]:
+        """What both ends of a channel ask for forwarding over it, by public key; raises LndNotFound."""
+        return self._ask(w.ask_edge(channel_id))
+
     def decode(self, payment_request: str) -> Decoded:
         """What an invoice says; raises LndOtherNetwork for one of another network."""
         return self._ask(w.ask_decode(payment_request))
@@ -143,11 +149,28 @@ class LndClient:
 
     # Taking.
 
-    def add_invoice(self, amount_msat: int, *, preimage: str, description_hash: str, expiry_s: int) -> str:
-        """A new invoice (BOLT 11 text); the same preimage again raises LndExists."""
+    def add_invoice(
+        self,
+        amount_msat: int,
+        *,
+        preimage: str,
+        description_hash: str,
+        expiry_s: int,
+        circle: CircularRoute | None = None,
+    ) -> str:
+        """A new invoice (BOLT 11 text); the same preimage again raises LndExists.
+
+        With a circle it is one that the node pays to itself that way.
+        """
         w.check_amount(self.name, "AddInvoice", amount_msat)
         return self._ask(
-            w.ask_invoice(amount_msat, preimage=preimage, description_hash=description_hash, expiry_s=expiry_s)
+            w.ask_invoice(
+                amount_msat,
+                preimage=preimage,
+                description_hash=description_hash,
+                expiry_s=expiry_s,
+                circle=circle,
+            )
         )
 
     def add_hold_invoice(
@@ -197,14 +220,19 @@ class LndClient:
         timeout_s: int = PAY_S,
         max_parts: int = MAX_PARTS,
         resolve_s: float = RESOLVE_S,
+        circle: CircularRoute | None = None,
     ) -> Payment:
         """Pay an invoice that says exactly what was agreed; calling it again never pays twice.
+
+        With a circle the invoice is the node's own, and the money comes back to it that way.
 
         Raises InvoiceRefused or LndOtherNetwork (before anything is sent), PaymentFailed (no money moved),
         OutcomeUnknown (ask again later), or what else the node said; only OutcomeUnknown leaves a doubt.
         """
         self._check_before(payment_request, agreed)
-        ask = w.ask_pay(payment_request, fee_limit_msat=fee_limit_msat, timeout_s=timeout_s, max_parts=max_parts)
+        ask = w.ask_pay(
+            payment_request, fee_limit_msat=fee_limit_msat, timeout_s=timeout_s, max_parts=max_parts, circle=circle
+        )
         payment = self._send(ask, agreed.payment_hash, timeout_s=timeout_s, resolve_s=resolve_s)
         return w.check_paid(self.name, payment, amount_msat=agreed.amount_msat, fee_limit_msat=fee_limit_msat)
 

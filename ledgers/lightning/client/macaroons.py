@@ -24,6 +24,7 @@ _LOOK = (
     "/lnrpc.Lightning/ChannelBalance",
     "/lnrpc.Lightning/ListChannels",
     "/lnrpc.Lightning/PendingChannels",
+    "/lnrpc.Lightning/GetChanInfo",
     "/lnrpc.Lightning/DecodePayReq",
     "/lnrpc.Lightning/QueryRoutes",
     "/invoicesrpc.Invoices/LookupInvoiceV2",

@@ -46,9 +46,9 @@ class NodeInfo:
 class ChannelState:
     """One channel as its owner sees it, in msat.
 
-    `can_send_msat` and `can_receive_msat` are the balances less the reserves that the protocol keeps locked (BOLT 2,
-    channel_reserve_satoshis); the commitment fee of one more HTLC can make the first a little smaller still.
-    lnd tells balances of channels in whole satoshi.
+    `can_send_msat` and `can_receive_msat` are what one payment can take: the balances less the reserves that the
+    protocol keeps locked (BOLT 2, channel_reserve_satoshis), and on the opener's side less what the commitment's fee
+    may become (lnd: CalcFeeBuffer). lnd tells balances of channels in whole satoshi.
     """
 
     channel_id: int
@@ -63,6 +63,8 @@ class ChannelState:
     can_send_msat: int
     can_receive_msat: int
     pending_hashes: tuple[str, ...]  # payment hashes of the HTLCs in it
+    point: str = ""  # its funding output, "txid:index"
+    pushed_msat: int = 0  # what the opener gave the peer at the beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,34 @@ class RouteOffer:
     amount_msat: int
     fee_msat: int
     hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePolicy:
+    """What a node asks for forwarding over one of its channels."""
+
+    base_fee_msat: int
+    fee_rate_ppm: int
+    time_lock_delta: int
+    disabled: bool
+
+    def fee_msat(self, amount_msat: int) -> int:
+        """The fee for passing on an amount (BOLT 7), rounded down as lnd does."""
+        return self.base_fee_msat + amount_msat * self.fee_rate_ppm // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CircularRoute:
+    """A way from a node back to itself: out over its channel, in again from the peer `last_hop` over another channel.
+
+    `policy` is what that peer asks on the last channel. A node picks one of its channels with a peer by itself; the
+    hint that is made of this asks for the right one.
+    """
+
+    outgoing_channel_id: int
+    incoming_channel_id: int
+    last_hop: str
+    policy: EdgePolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,10 @@ from ledgers.lightning.client.values import (
     Agreed,
     ChannelBalance,
     ChannelState,
+    CircularRoute,
     Closing,
     Decoded,
+    EdgePolicy,
     Invoice,
     InvoiceState,
     LostPart,
@@ -47,10 +49,14 @@ from ledgers.lightning.client.values import (
     RouteOffer,
     hash_of,
 )
+from ledgers.lightning.weights import COMMITMENT_WEIGHT, HTLC_WEIGHT, PLAIN_COMMITMENT_WEIGHT, fee_buffer_sat
 
 T = TypeVar("T")
 
 SPOKEN_VERSION = "0.21"  # of lnd; what the tests run against
+
+_ANCHORS = 3  # lnrpc.CommitmentType: this one, and all that came after it
+HINT_MSAT = 1  # by so much the hint of a circle is dearer than the channel's policy
 
 _CIPHER_VARIABLE = "GRPC_SSL_CIPHER_SUITES"
 _KEYSEND_RECORD = 5482373484  # the preimage's record of a spontaneous payment (bLIP 3)
@@ -102,6 +108,8 @@ class Wire:
     state_rpc: ModuleType
     unlocker: ModuleType
     unlocker_rpc: ModuleType
+    walletkit: ModuleType
+    walletkit_rpc: ModuleType
 
 
 @functools.cache
@@ -111,7 +119,14 @@ def wire() -> Wire:
     importlib.import_module("grpc.aio")
     before = os.environ.get(_CIPHER_VARIABLE)
     try:
-        names = ("lightning_pb2", "router_pb2", "invoices_pb2", "stateservice_pb2", "walletunlocker_pb2")
+        names = (
+            "lightning_pb2",
+            "router_pb2",
+            "invoices_pb2",
+            "stateservice_pb2",
+            "walletunlocker_pb2",
+            "walletkit_pb2",
+        )
         modules = [
             importlib.import_module(f"lndgrpc.compiled.{name}{suffix}") for name in names for suffix in ("", "_grpc")
         ]
@@ -177,13 +192,36 @@ def ask_decode(payment_request: str) -> Ask[Decoded]:
     return Ask("lightning", "DecodePayReq", wire().ln.PayReqString(pay_req=payment_request), read_decoded)
 
 
-def ask_invoice(amount_msat: int, *, preimage: str, description_hash: str, expiry_s: int) -> Ask[str]:
-    """A new invoice; the preimage is ours, so that the hash is known before the node is asked."""
-    request = wire().ln.Invoice(
+def ask_edge(channel_id: int) -> Ask[Mapping[str, EdgePolicy]]:
+    """The policies of both ends of a channel, by public key."""
+    return Ask("lightning", "GetChanInfo", wire().ln.ChanInfoRequest(chan_id=channel_id), read_edge)
+
+
+def ask_invoice(
+    amount_msat: int, *, preimage: str, description_hash: str, expiry_s: int, circle: CircularRoute | None = None
+) -> Ask[str]:
+    """A new invoice; the preimage is ours, so that the hash is known before the node is asked.
+
+    With a circle it carries a hint of the last channel, 1 msat dearer than its policy: of several channels between two
+    nodes lnd plans with the dearest (routing/unified_edges.go).
+    """
+    w = wire()
+    hints = []
+    if circle is not None:
+        hop = w.ln.HopHint(
+            node_id=circle.last_hop,
+            chan_id=circle.incoming_channel_id,
+            fee_base_msat=circle.policy.base_fee_msat + HINT_MSAT,
+            fee_proportional_millionths=circle.policy.fee_rate_ppm,
+            cltv_expiry_delta=circle.policy.time_lock_delta,
+        )
+        hints.append(w.ln.RouteHint(hop_hints=[hop]))
+    request = w.ln.Invoice(
         value_msat=amount_msat,
         r_preimage=bytes.fromhex(preimage),
         description_hash=bytes.fromhex(description_hash),
         expiry=expiry_s,
+        route_hints=hints,
     )
     return Ask("lightning", "AddInvoice", request, _payment_request)
 
@@ -242,12 +280,22 @@ def ask_bake(permissions: Sequence[str], root_key_id: int) -> Ask[str]:
     return Ask("lightning", "BakeMacaroon", request, lambda message: str(message.macaroon))
 
 
-def ask_pay(payment_request: str, *, fee_limit_msat: int, timeout_s: int, max_parts: int) -> Ask[Payment]:
-    """Pay an invoice, in up to `max_parts` parts (MPP); answered by a stream.
+def ask_pay(
+    payment_request: str, *, fee_limit_msat: int, timeout_s: int, max_parts: int, circle: CircularRoute | None = None
+) -> Ask[Payment]:
+    """Pay an invoice, in up to `max_parts` parts (MPP), or our own on a circle; answered by a stream.
 
     lnd goes on paying when the stream is cut, because the request is not cancelable.
     """
+    way: dict[str, object] = {}
+    if circle is not None:
+        way = {
+            "outgoing_chan_ids": [circle.outgoing_channel_id],
+            "last_hop_pubkey": bytes.fromhex(circle.last_hop),
+            "allow_self_payment": True,
+        }
     request = wire().router.SendPaymentRequest(
+        **way,
         payment_request=payment_request,
         fee_limit_msat=fee_limit_msat,
         timeout_seconds=timeout_s,
@@ -345,6 +393,12 @@ def read_channels(message: Any) -> tuple[ChannelState, ...]:
 
 def _channel(message: Any) -> ChannelState:
     local, remote = int(message.local_balance) * 1000, int(message.remote_balance) * 1000
+    reserve, peer_reserve = (
+        int(side.chan_reserve_sat) * 1000 for side in (message.local_constraints, message.remote_constraints)
+    )
+    weight = COMMITMENT_WEIGHT if message.commitment_type >= _ANCHORS else PLAIN_COMMITMENT_WEIGHT
+    weight += len(message.pending_htlcs) * HTLC_WEIGHT  # lnd tells the weight as signed, and counts with this one
+    buffer = (fee_buffer_sat(weight, message.fee_per_kw) - int(message.commit_fee)) * 1000
     return ChannelState(
         channel_id=message.chan_id,
         peer=message.remote_pubkey,
@@ -355,10 +409,27 @@ def _channel(message: Any) -> ChannelState:
         unsettled_msat=message.unsettled_balance * 1000,
         commit_fee_msat=message.commit_fee * 1000,
         initiator=message.initiator,
-        can_send_msat=max(0, local - int(message.local_constraints.chan_reserve_sat) * 1000),
-        can_receive_msat=max(0, remote - int(message.remote_constraints.chan_reserve_sat) * 1000),
+        can_send_msat=max(0, local - reserve - (max(0, buffer) if message.initiator else 0)),
+        can_receive_msat=max(0, remote - peer_reserve - (0 if message.initiator else max(0, buffer))),
         pending_hashes=tuple(htlc.hash_lock.hex() for htlc in message.pending_htlcs),
+        point=message.channel_point,
+        pushed_msat=int(message.push_amount_sat) * 1000,
     )
+
+
+def read_edge(message: Any) -> Mapping[str, EdgePolicy]:
+    """GetChanInfo's answer; an end that has not told its policy yet is left out."""
+    ends = ((message.node1_pub, "node1_policy"), (message.node2_pub, "node2_policy"))
+    return {
+        str(key): EdgePolicy(
+            base_fee_msat=getattr(message, name).fee_base_msat,
+            fee_rate_ppm=getattr(message, name).fee_rate_milli_msat,
+            time_lock_delta=getattr(message, name).time_lock_delta,
+            disabled=getattr(message, name).disabled,
+        )
+        for key, name in ends
+        if message.HasField(name)
+    }
 
 
 def read_balance(message: Any) -> ChannelBalance:

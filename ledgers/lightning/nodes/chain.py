@@ -232,6 +232,18 @@ class Chain:
             raise NodeFailed("a block came while the chain was read; read it again")
         return walk.books(height, hashes[-1], frozenset(waiting))
 
+    def fees_sat(self, txids: Sequence[str]) -> dict[str, int]:
+        """What each transaction paid to the miner, inputs less outputs; raises NodeFailed for one that is not there."""
+        found = self._transactions_of(txids)
+        before = self._transactions_of([str(item["txid"]) for txid in found for item in _inputs(found[txid])])
+        return {
+            txid: sum(
+                _sat(_outputs(before[str(item["txid"])])[cast("int", item["vout"])]) for item in _inputs(transaction)
+            )
+            - sum(_sat(output) for output in _outputs(transaction))
+            for txid, transaction in found.items()
+        }
+
     # The wire.
 
     def call(self, method: str, *arguments: object) -> object:
@@ -282,6 +294,11 @@ class Chain:
         return answers
 
     # Private.
+
+    def _transactions_of(self, txids: Sequence[str]) -> dict[str, Mapping[str, object]]:
+        wanted = sorted(set(txids))
+        answers = self.batch("getrawtransaction", [(txid, 1) for txid in wanted])
+        return dict(zip(wanted, cast("list[Mapping[str, object]]", answers), strict=True))
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
@@ -380,6 +397,10 @@ def _spends_true(transaction: Mapping[str, object]) -> bool:
 def _transactions(block: object) -> list[Mapping[str, object]]:
     found = cast("Mapping[str, object]", block)
     return cast("list[Mapping[str, object]]", found.get("tx") or found["rawtx"])
+
+
+def _inputs(transaction: Mapping[str, object]) -> list[Mapping[str, object]]:
+    return cast("list[Mapping[str, object]]", transaction["vin"])
 
 
 def _outputs(transaction: Mapping[str, object]) -> list[Mapping[str, object]]:

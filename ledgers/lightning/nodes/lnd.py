@@ -23,11 +23,13 @@ from ledgers.lightning.nodes.plan import NodePlan
 WALLET_PASSWORD = "v2gbench-regtest"  # noqa: S105  # of wallets without worth; a node of ours opens its own
 CALL_S = 30.0
 NO_WALLET, LOCKED, SERVER_ACTIVE = 0, 1, 4  # lnrpc.WalletState
+_ANCHORS = 3  # lnrpc.CommitmentType: this one, and all that came after it
+_CLOSE_TARGET = 6  # blocks; lnd's default for closing a channel
 WALLET_STATES = range(5)  # 255: waiting to start
 
-_WITH_ANCHORS = {3, 4, 5, 6}  # lnrpc.CommitmentType: anchors, leased, taproot (simple and its overlay)
 _REGTEST_XPRV = 0x04358394  # BIP 32 version bytes of a private key on test networks ("tprv")
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_CERTIFICATE_END = b"-----END CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,10 @@ class ChannelView:
     is_opener: bool
     sent_sat: int
     received_sat: int
-    fee_sat_per_kw: int
-    anchors: bool
-    dust_limits_sat: tuple[int, int]  # of this node's commitment and of the peer's
-    htlcs: tuple[tuple[bool, int, str], ...]  # incoming, whole satoshi, payment hash
+    anchors: bool = False
+    fee_sat_per_kw: int = 0
+    dust_limits_sat: tuple[int, int] = (354, 354)  # of this node's commitment and of the peer's
+    htlcs: tuple[tuple[bool, int, str], ...] = ()  # incoming, whole satoshi, payment hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,13 @@ class NodeCalls:
         balance = self._lightning("WalletBalance")
         return int(balance.confirmed_balance), int(balance.unconfirmed_balance)
 
+    def market_sat_per_kw(self) -> int:
+        """What a transaction costs that is to be confirmed within six blocks, in satoshi per 1000 weight units.
+
+        lnd closes a channel at this rate when no other is asked for.
+        """
+        return int(self._call("WalletKit", "EstimateFee", {"conf_target": _CLOSE_TARGET}).sat_per_kw)
+
     def new_address(self) -> str:
         """An unused address of the wallet (pay to witness public key hash)."""
         return str(self._lightning("NewAddress", type=0).address)
@@ -273,7 +282,7 @@ class NodeCalls:
                 sent_sat=channel.total_satoshis_sent,
                 received_sat=channel.total_satoshis_received,
                 fee_sat_per_kw=channel.fee_per_kw,
-                anchors=channel.commitment_type in _WITH_ANCHORS,
+                anchors=channel.commitment_type >= _ANCHORS,
                 dust_limits_sat=(channel.local_constraints.dust_limit_sat, channel.remote_constraints.dust_limit_sat),
                 htlcs=tuple((htlc.incoming, htlc.amount, htlc.hash_lock.hex()) for htlc in channel.pending_htlcs),
             )
@@ -452,9 +461,12 @@ class NodeCalls:
             if self._channel is None:
                 grpc = wire().grpc
                 try:
-                    credentials = grpc.ssl_channel_credentials(self._certificate.read_bytes())
+                    certificate = self._certificate.read_bytes()
                 except OSError as error:
                     raise NodeFailed(f"node {self.name!r} has no certificate yet: {error.strerror}") from error
+                if not certificate.rstrip().endswith(_CERTIFICATE_END):  # the channel would keep half of it for ever
+                    raise NodeFailed(f"node {self.name!r} has no whole certificate yet")
+                credentials = grpc.ssl_channel_credentials(certificate)
                 options = (("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0))
                 self._channel = grpc.secure_channel(self._address, credentials, options)
             return self._channel
@@ -491,5 +503,6 @@ def _service(name: str) -> tuple[ModuleType, type[Any]]:
         "Lightning": (modules.ln, modules.ln_rpc.LightningStub),
         "Invoices": (modules.invoices, modules.invoices_rpc.InvoicesStub),
         "State": (modules.state, modules.state_rpc.StateStub),
+        "WalletKit": (modules.walletkit, modules.walletkit_rpc.WalletKitStub),
         "WalletUnlocker": (modules.unlocker, modules.unlocker_rpc.WalletUnlockerStub),
     }[name]

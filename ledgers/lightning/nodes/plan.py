@@ -23,8 +23,13 @@ from ledgers.lightning.errors import NetworkRefused
 
 CHAIN = "chain"  # the name of the btcd process among the nodes
 LARGEST_CHANNEL_SAT = 2**24 - 1  # BOLT 2 without option_support_large_channel
+LARGEST_WUMBO_SAT = 1_000_000_000  # with it, lnd's own limit: funding.MaxBtcFundingAmountWumbo, 10 BTC
+WUMBO_OPTION = "protocol.wumbo-channels=true"  # lnd's name of that option; both ends need it
 SMALLEST_CHANNEL_SAT = 20_000  # lnd: funding.MinChanFundingSize
+ANCHORS_OPTION = "protocol.anchors=true"
+"""Channels with anchors, as lnd's releases open them; programs with the tag `integration` do so only when told."""
 RESERVE_SHARE = 100  # lnd keeps 1/100 of a channel's capacity as each side's reserve
+OPENER_KEEPS_SAT = 10_000  # and leave the opener so much for the fees of the commitment
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 # Each would lead to another chain, another folder, another listener or past the keys.
 _FORBIDDEN_OPTIONS = {
@@ -101,13 +106,15 @@ class ChannelPlan:
         where = f"channel {self.opener!r} to {self.peer!r}"
         if self.opener == self.peer:
             raise NetworkRefused(f"{where} leads nowhere; name two nodes")
-        if not SMALLEST_CHANNEL_SAT <= self.capacity_sat <= LARGEST_CHANNEL_SAT:
+        if not SMALLEST_CHANNEL_SAT <= self.capacity_sat <= LARGEST_WUMBO_SAT:
             raise NetworkRefused(
-                f"{where} has capacity_sat {self.capacity_sat}; it is {SMALLEST_CHANNEL_SAT} to {LARGEST_CHANNEL_SAT}"
+                f"{where} has capacity_sat {self.capacity_sat}; it is {SMALLEST_CHANNEL_SAT} to {LARGEST_CHANNEL_SAT}, "
+                f"or to {LARGEST_WUMBO_SAT} where both nodes have the option {WUMBO_OPTION}"
             )
-        if not 0 <= self.push_sat <= self.capacity_sat - self.capacity_sat // RESERVE_SHARE - 10_000:
+        if not 0 <= self.push_sat <= self.capacity_sat - self.capacity_sat // RESERVE_SHARE - OPENER_KEEPS_SAT:
             raise NetworkRefused(
-                f"{where} has push_sat {self.push_sat}; the opener keeps at least 1 % and 10000 sat for fees"
+                f"{where} has push_sat {self.push_sat}; the opener keeps at least 1 % and {OPENER_KEEPS_SAT} sat for "
+                "fees"
             )
 
 
@@ -134,6 +141,11 @@ class NetworkPlan:
                 if end not in names:
                     raise NetworkRefused(
                         f"a channel of network {self.name!r} names node {end!r}, which it does not have"
+                    )
+                if channel.capacity_sat > LARGEST_CHANNEL_SAT and WUMBO_OPTION not in self.node(end).options:
+                    raise NetworkRefused(
+                        f"channel {channel.opener!r} to {channel.peer!r} has capacity_sat {channel.capacity_sat}, "
+                        f"above {LARGEST_CHANNEL_SAT}; give node {end!r} the option {WUMBO_OPTION}"
                     )
 
     def node(self, name: str) -> NodePlan:

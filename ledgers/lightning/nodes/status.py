@@ -1,6 +1,7 @@
 """What a running network looks like from outside its process: read from its folder, asked of its nodes.
 
-`network.json` in the folder says where they are; nothing is changed by looking.
+`network.json` in the folder says where they are; nothing is changed by looking. What the channels cost on the chain
+comes with it (`ledgers.lightning.costs`), as long as the chain and one node answer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from ledgers.canonical import Json
+from ledgers.lightning.costs import NetworkCosts, OpenChannel, channel_costs, costs_text
 from ledgers.lightning.errors import LightningError, NodeFailed
 from ledgers.lightning.nodes.chain import Chain
 from ledgers.lightning.nodes.lnd import LOCKED, SERVER_ACTIVE, NodeCalls
@@ -34,6 +36,10 @@ class ChannelStatus:
     sent_sat: int
     received_sat: int
     pending_htlcs: int
+    point: str = ""  # its funding output, "txid:index"
+    is_opener: bool = False
+    commit_fee_sat: int = 0
+    has_anchors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class NodeStatus:
     wallet_sat: int = 0
     unconfirmed_sat: int = 0
     earned_sat: int = 0
+    market_sat_per_kw: int = 0  # what lnd would pay for a transaction now
     channels: tuple[ChannelStatus, ...] = ()
 
 
@@ -62,10 +69,12 @@ class NetworkStatus:
     mempool: int
     chain_memory_mb: float
     nodes: tuple[NodeStatus, ...]
+    costs: NetworkCosts | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The status as a JSON object."""
-        return cast("dict[str, Json]", asdict(self))
+        costs = None if self.costs is None else self.costs.to_json()
+        return {**cast("dict[str, Json]", asdict(self)), "costs": costs}
 
 
 def running_in(folder: Path) -> bool:
@@ -98,13 +107,18 @@ def read_description(folder: Path) -> Mapping[str, object]:
     return document
 
 
-def read_status(folder: Path) -> NetworkStatus:
-    """Ask every node of the network that runs in `folder`; raises NodeFailed when none does."""
+def read_status(folder: Path, *, sessions: int | None = None) -> NetworkStatus:
+    """Ask every node of the network that runs in `folder`; raises NodeFailed when none does.
+
+    With `sessions`, how many a channel serves, its costs are told for one session, too.
+    """
     document = read_description(folder)
     nodes = cast("list[Mapping[str, object]]", document["nodes"])
     chain = cast("Mapping[str, object]", document["chain"])
     names = {str(node["public_key"]): str(node["name"]) for node in nodes}
-    height, mempool = _chain(folder, chain)
+    calls = _chain_calls(folder, chain)
+    height, mempool = _chain(calls)
+    found = tuple(_node(folder, node, names) for node in nodes)
     return NetworkStatus(
         name=str(document["name"]),
         folder=str(folder),
@@ -112,7 +126,8 @@ def read_status(folder: Path) -> NetworkStatus:
         height=height,
         mempool=mempool,
         chain_memory_mb=memory_mb(cast("int | None", chain["pid"])),
-        nodes=tuple(_node(folder, node, names) for node in nodes),
+        nodes=found,
+        costs=_costs(found, calls, sessions),
     )
 
 
@@ -140,6 +155,8 @@ def picture(status: NetworkStatus, *, width: int = 20) -> str:
             f"{node.memory_mb:.0f} MB"
         )
         lines += [f"  {_bar(channel, width)}" for channel in node.channels]
+    if status.costs is not None:
+        lines.append(costs_text(status.costs))
     return "\n".join(lines)
 
 
@@ -157,16 +174,46 @@ def _bar(channel: ChannelStatus, width: int) -> str:
     )
 
 
-def _chain(folder: Path, chain: Mapping[str, object]) -> tuple[int, int]:
+def _chain_calls(folder: Path, chain: Mapping[str, object]) -> Chain:
     password = ""
     for line in (folder / "chain" / "btcd.conf").read_text("utf-8").splitlines():
         if line.startswith("rpcpass="):
             password = line.partition("=")[2]
-    calls = Chain(folder / "chain", port=cast("int", chain["port"]), user=str(chain["user"]), password=password)
+    return Chain(folder / "chain", port=cast("int", chain["port"]), user=str(chain["user"]), password=password)
+
+
+def _chain(calls: Chain) -> tuple[int, int]:
     try:
         return calls.height(), len(calls.mempool())
     except LightningError:
         return 0, 0
+
+
+def _costs(nodes: Sequence[NodeStatus], calls: Chain, sessions: int | None) -> NetworkCosts | None:
+    """What the channels cost; None while neither a node nor the chain can tell."""
+    rates = [node.market_sat_per_kw for node in nodes if node.market_sat_per_kw]
+    found: dict[str, OpenChannel] = {}
+    for node in nodes:
+        for channel in node.channels:
+            own, other = (channel.local_sat, channel.remote_sat)
+            found[channel.point] = OpenChannel(
+                point=channel.point,
+                opener=node.name if channel.is_opener else channel.peer,
+                peer=channel.peer if channel.is_opener else node.name,
+                capacity_sat=channel.capacity_sat,
+                opener_sat=own if channel.is_opener else other,
+                peer_sat=other if channel.is_opener else own,
+                commit_fee_sat=channel.commit_fee_sat,
+                has_anchors=channel.has_anchors,
+            )
+    if not rates or not found:
+        return None
+    channels = sorted(found.values(), key=lambda channel: (channel.opener, channel.peer, channel.point))
+    try:
+        fees_sat = calls.fees_sat([channel.funding_txid for channel in channels])
+    except LightningError:
+        return None
+    return channel_costs(channels, fees_sat, max(rates), sessions=sessions)
 
 
 def _node(folder: Path, node: Mapping[str, object], names: Mapping[str, str]) -> NodeStatus:
@@ -196,6 +243,7 @@ def _node(folder: Path, node: Mapping[str, object], names: Mapping[str, str]) ->
                 wallet_sat=confirmed,
                 unconfirmed_sat=unconfirmed,
                 earned_sat=calls.earned_sat(),
+                market_sat_per_kw=calls.market_sat_per_kw(),
                 channels=_channels(calls, names),
             )
         except LightningError:  # it stopped between two questions
@@ -213,6 +261,10 @@ def _channels(calls: NodeCalls, names: Mapping[str, str]) -> tuple[ChannelStatus
             sent_sat=channel.sent_sat,
             received_sat=channel.received_sat,
             pending_htlcs=channel.pending_htlcs,
+            point=channel.point,
+            is_opener=channel.is_opener,
+            commit_fee_sat=channel.commit_fee_sat,
+            has_anchors=channel.anchors,
         )
         for channel in calls.channels()
     ]
