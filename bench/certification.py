@@ -34,12 +34,12 @@ from drivers.roles import Nameplate, VehicleReadings
 from ledgers.asset_fields import build_asset
 from ledgers.canonical import Json
 from ledgers.certificate import LedgerEvidence, OcmfEvidence, issue_certificate, write_record
-from ledgers.errors import LedgerError
+from ledgers.errors import LedgerError, SettlementError
 from ledgers.evidence import write_atomically, write_trust_file
 from ledgers.formats.ocmf import OcmfSession, write_ocmf
 from ledgers.lightning.errors import LightningError
 from ledgers.lightning.receipt import LightningReceipt
-from ledgers.ports import Quote, Receipt, SettlementReceipt
+from ledgers.ports import Hold, Quote, Receipt, SettlementReceipt
 from ledgers.records import (
     Agreement,
     Alarm,
@@ -111,8 +111,23 @@ class Certified:
         self.reasons.append(reason)
 
 
-def certify(folder: Path, facts: SessionFacts, desk: Desk) -> Certified:
-    """Write the records of a finished session into its run folder and return what came of them."""
+@dataclass(slots=True)
+class RecordedSession:
+    """A session whose record is signed, on the ledger and proven; what is left to do is to settle and to certify it."""
+
+    folder: Path
+    facts: SessionFacts
+    desk: Desk
+    signed: SignedRecord
+    ocmf: OcmfEvidence | None
+    evidence: tuple[LedgerEvidence, ...]
+    done: Certified
+    found: tuple[str, tuple[str, ...]]  # verdict and reasons before anything was settled
+    receipt: Path | None = None
+
+
+def record_session(folder: Path, facts: SessionFacts, desk: Desk) -> RecordedSession:
+    """Write the record of a finished session into its run folder, sign, append and prove it. No money has moved."""
     done = Certified()
     with Run.open(folder) as run:
         record = _usage_record(run, facts, desk)
@@ -126,25 +141,55 @@ def certify(folder: Path, facts: SessionFacts, desk: Desk) -> Certified:
         done.ocmf_paths = (ocmf.imported, ocmf.exported)
     receipts = desk.anchor(signed.sha256)
     bind_session(desk.settlement, desk.session_id, signed.sha256)  # before anything is held for it
-    evidence = [_prove(records, desk, receipt) for receipt in receipts]
-    receipt = _settle(done, records, facts, signed, desk)
+    evidence = tuple(_prove(records, desk, receipt) for receipt in receipts)
+    return RecordedSession(folder, facts, desk, signed, ocmf, evidence, done, (done.verdict, tuple(done.reasons)))
+
+
+def hold_session(recorded: RecordedSession) -> Hold:
+    """Set the money for a recorded session aside, as `settle_session` does first; again gives the same hold.
+
+    Raises SettlementError when there is no metered energy, or as the settlement does when it cannot be held.
+    """
+    settlement = recorded.desk.settlement
+    quote = _quote(recorded.facts, recorded.signed, settlement)
+    if quote is None:
+        raise SettlementError("there is no metered energy to settle")
+    return _insist(lambda: settlement.hold(quote))
+
+
+def settle_session(recorded: RecordedSession, presented: SignedRecord | None = None) -> None:
+    """Hold, verify, release; `done.settlement` says what became of it.
+
+    May be tried again until the session is paid for; what an earlier attempt said against it is forgotten then.
+    `presented` is a record that somebody shows instead of the session's own, which a test of the settlement forges.
+    """
+    done = recorded.done
+    done.verdict, done.reasons = recorded.found[0], list(recorded.found[1])
+    signed = presented or recorded.signed
+    recorded.receipt = _settle(done, recorded.folder / "records", recorded.facts, signed, recorded.desk)
+
+
+def issue(recorded: RecordedSession) -> Certified:
+    """The certificate of a recorded session, with its settlement or why there is none; returns all that came of it."""
+    folder, facts, desk, done = recorded.folder, recorded.facts, recorded.desk, recorded.done
+    assert done.record_path is not None  # `record_session` wrote it
     done.receipts = {
         channel: [written.to_json() for written in written_there] for channel, written_there in desk.receipts.items()
     }
     missing: dict[str, str] = {}
-    if ocmf is None:
+    if recorded.ocmf is None:
         missing["ocmf"] = "the charger's meter gave no energy for this session"
-    if receipt is None:
+    if recorded.receipt is None:
         missing["settlement"] = str(done.settlement["reason"])
     try:
         done.certificate = issue_certificate(
             folder,
             record=done.record_path,
-            ocmf=ocmf,
-            ledger=evidence,
-            settlement_receipt=receipt,
+            ocmf=recorded.ocmf,
+            ledger=recorded.evidence,
+            settlement_receipt=recorded.receipt,
             issuer=desk.keyring.station,
-            valid_from=record.session.end,
+            valid_from=recorded.signed.record.session.end,
             missing=missing,  # type: ignore[arg-type]  # keys are the literals above
         )
     except LedgerError as error:
@@ -506,27 +551,35 @@ def _prove(records: Path, desk: Desk, receipt: Receipt) -> LedgerEvidence:
     )
 
 
+def _quote(facts: SessionFacts, signed: SignedRecord, settlement: OpenSettlement) -> Quote | None:
+    """What a record makes due under the station's tariff; None when it has no metered energy."""
+    figures = [
+        signed.record.energy.figure(facts.devices.charger_name, Plane.AC, direction).value_wh for direction in Direction
+    ]
+    if figures[0] is None or figures[1] is None:
+        return None
+    orders = facts.log.plan.orders
+    available_s = sum(order.duration_s for order in orders)
+    available_w = max((order.power_w for order in orders), default=0.0)
+    return settlement.quote(
+        signed.sha256,
+        import_wh=Decimal(f"{figures[0]:.3f}"),
+        export_wh=Decimal(f"{figures[1]:.3f}"),
+        available_power_w=Decimal(f"{available_w:.3f}"),
+        available_s=Decimal(f"{available_s:.3f}"),
+    )
+
+
 def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedRecord, desk: Desk) -> Path | None:
     """Hold, verify, release; None with the reason in `done.settlement` when nothing is paid."""
-    record = signed.record
-    charger = facts.devices.charger_name
-    figures = [record.energy.figure(charger, Plane.AC, direction).value_wh for direction in Direction]
-    if figures[0] is None or figures[1] is None:
-        reason = "there is no metered energy to settle"
-        done.settlement = {"status": "none", "reason": _with_debts(reason, facts, desk, None)}
-        return None
-    available_s = sum(order.duration_s for order in facts.log.plan.orders)
-    available_w = max((order.power_w for order in facts.log.plan.orders), default=0.0)
     settlement = desk.settlement
     quote = None
     try:
-        quote = settlement.quote(
-            signed.sha256,
-            import_wh=Decimal(f"{figures[0]:.3f}"),
-            export_wh=Decimal(f"{figures[1]:.3f}"),
-            available_power_w=Decimal(f"{available_w:.3f}"),
-            available_s=Decimal(f"{available_s:.3f}"),
-        )
+        quote = _quote(facts, signed, settlement)
+        if quote is None:
+            reason = _with_debts("there is no metered energy to settle", facts, desk, None)
+            done.settlement = {"status": "none", "reason": reason}
+            return None
         hold = _insist(lambda: settlement.hold(quote))
     except LedgerError as error:
         reason = _with_debts(str(error), facts, desk, quote)

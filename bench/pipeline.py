@@ -18,18 +18,30 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from bench.certification import Certified, SessionFacts, certify, witness_sheets
+from bench.certification import (
+    Certified,
+    RecordedSession,
+    SessionFacts,
+    hold_session,
+    issue,
+    record_session,
+    settle_session,
+    witness_sheets,
+)
 from bench.desk import Desk, Keyring
 from bench.operator import ActDone, Operator
 from bench.paying import Paying, open_paying
 from bench.rack import Rack
 from bench.session import GridOrder, Progress, SessionLog, SessionPlan, SessionRunner
-from bench.settlement import payment_nodes
+from bench.session_network import SessionNetwork
+from bench.settlement import Nodes, OpenSettlement, PaymentNodes, payment_nodes
 from bench.station import Station
 from drivers.errors import ConfigError, NotOpenError
 from ledgers.canonical import Json
 from ledgers.evidence import write_atomically
-from ledgers.records import Direction, Energy, Plane
+from ledgers.lightning.settlement import LightningSettlement
+from ledgers.ports import Hold
+from ledgers.records import Direction, Energy, Plane, SignedRecord
 from reports.html import write_report
 from reports.junit import write_junit
 
@@ -86,14 +98,17 @@ class CertifiedSession:
         self._desk: Desk | None = None
         self._runner: SessionRunner | None = None
         self._paying: Paying | None = None
+        self._network: SessionNetwork | None = None
+        self._recorded: RecordedSession | None = None
         self._rack_open = False
+        self._simulated_s = 0.0
         self._started_s = time.perf_counter()
 
     def __enter__(self) -> Self:
         Keyring(self.station).require_all()
         with ExitStack() as stack:
             nodes_stack = stack.enter_context(ExitStack())
-            nodes = nodes_stack.enter_context(payment_nodes(self.station))
+            nodes: Nodes = nodes_stack.enter_context(payment_nodes(self.station))
             rack = Rack.open(
                 self.station, plan=self.plan.name, runs=self._runs, operator=self._operator, energise=self._energise
             )
@@ -111,6 +126,7 @@ class CertifiedSession:
             rack.cycle.listeners.append(desk.watch)
             self._paying = stack.enter_context(paying)
             self._rack, self._desk = rack, desk
+            self._network = nodes.network if isinstance(nodes, PaymentNodes) else None
             self._rack_open = True
             self._nodes = nodes_stack.pop_all()
             stack.pop_all()
@@ -141,6 +157,18 @@ class CertifiedSession:
     def runner(self) -> SessionRunner:
         """The session, step by step."""
         return self._opened()[2]
+
+    @property
+    def network(self) -> SessionNetwork | None:
+        """The Lightning nodes of the session while it is open; None for a station of embedded accounts."""
+        return self._network if self._desk is not None else None
+
+    @property
+    def settlement(self) -> OpenSettlement:
+        """Who pays; open until the session is left."""
+        if self._desk is None:
+            raise NotOpenError("the session is closed, and its settlement with it")
+        return self._desk.settlement
 
     def announce(self) -> None:
         """Put baseline and grid orders on the ledger, as the grid operator and the aggregator do before they act."""
@@ -195,6 +223,12 @@ class CertifiedSession:
 
     def conclude(self, log: SessionLog, *, report: bool = True) -> CertifiedRun:
         """Close the rack, certify what was recorded, and write summary, report and JUnit (unless not `report`)."""
+        self.record(log)
+        self.settle()
+        return self.issue(report=report)
+
+    def record(self, log: SessionLog) -> RecordedSession:
+        """The first step of `conclude`: close the rack, sign the record, put it on the ledger; nothing is paid."""
         rack, desk, _ = self._opened()
         facts = SessionFacts(
             station=self.station,
@@ -205,21 +239,45 @@ class CertifiedSession:
             sheets=witness_sheets(self.station, rack.devices),
             last_vehicle=rack.last_full_vehicle,
         )
-        folder, simulated_s = rack.run_folder, rack.clock.mono_s
+        folder, self._simulated_s = rack.run_folder, rack.clock.mono_s
         if self._paying is not None:
             self._paying.freeze()
         self._close_rack(None, None, None)
         if self._paying is not None:
             facts = replace(facts, unpaid=self._paying.finish())
-        certified = certify(folder, facts, desk)
+        self._recorded = record_session(folder, facts, desk)
+        return self._recorded
+
+    @property
+    def recorded(self) -> RecordedSession:
+        """The recorded session; NotOpenError before `record`."""
+        if self._recorded is None:
+            raise NotOpenError("the session is not recorded yet; end it first")
+        return self._recorded
+
+    def hold(self) -> Hold:
+        """Set the money for the recorded session aside and stop there; `settle` goes on with it."""
+        return hold_session(self.recorded)
+
+    def settle(self, presented: SignedRecord | None = None) -> None:
+        """The second step of `conclude`; may be tried again until the session is paid for, see `settle_session`."""
+        settle_session(self.recorded, presented)
+
+    def issue(self, *, report: bool = True) -> CertifiedRun:
+        """The last step of `conclude`: certificate, what the session did to its network, summary, report, JUnit."""
+        recorded = self.recorded
+        desk, folder = recorded.desk, recorded.folder
+        certified = issue(recorded)
         for refusal in desk.refusals:
             certified.reasons.append(f"the monitoring contract refused a report: {refusal}")
+        if self._network is not None and isinstance(desk.settlement, LightningSettlement):
+            self._network.write(desk.settlement)
         run = CertifiedRun(
             folder=folder,
-            log=log,
+            log=recorded.facts.log,
             certified=certified,
             report=folder / "report.html",
-            simulated_s=simulated_s,
+            simulated_s=self._simulated_s,
             wall_s=time.perf_counter() - self._started_s,
         )
         write_atomically(folder / SUMMARY_NAME, (json.dumps(run.summary(), indent=2) + "\n").encode())

@@ -18,8 +18,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from bench.session_network import SessionNetwork
 from bench.station import Station
 from bench.station.model import LightningSettlement as LightningPart
+from bench.station.payment_network import account_nodes, session_network
 from ledgers.embedded.settlement import EmbeddedSettlement
 from ledgers.errors import SettlementError
 from ledgers.identity import Identity
@@ -27,19 +29,26 @@ from ledgers.lightning.client import LndClient, NodeAccess, Role
 from ledgers.lightning.modes import Mode
 from ledgers.lightning.nodes.build import build_programs
 from ledgers.lightning.nodes.network import LightningNetwork
-from ledgers.lightning.nodes.plan import hub_and_spokes
+from ledgers.lightning.nodes.session import take_snapshot
 from ledgers.lightning.pricing import Rate
 from ledgers.lightning.settlement import LightningSettlement
 from ledgers.ports import Settlement
-from ledgers.tariff import Tariff, load_tariff
+from ledgers.tariff import load_tariff
 
 OPENING_BALANCE_MICRO = 100_000_000
 """What each party of embedded accounts begins with: 100 EUR."""
 
 EMBEDDED_ACCOUNTS = ("ev_owner", "aggregator", "charging_station")
-NETWORK_NAME = "session"
 
 Nodes = Mapping[str, LndClient]
+
+
+class PaymentNodes(dict[str, LndClient]):
+    """The client of each account's node, and the network that they are in; no network for embedded accounts."""
+
+    def __init__(self, clients: Nodes | None = None, network: SessionNetwork | None = None) -> None:
+        super().__init__(clients or {})
+        self.network = network
 
 
 class OpenSettlement(Settlement, Protocol):
@@ -50,20 +59,20 @@ class OpenSettlement(Settlement, Protocol):
 
 
 @contextmanager
-def payment_nodes(station: Station) -> Iterator[Nodes]:
+def payment_nodes(station: Station) -> Iterator[PaymentNodes]:
     """The running nodes by account of the tariff, checked and ready to pay; none for a station of embedded accounts.
 
     Raises ledgers.lightning.errors.LightningError when the programs cannot be built or a node does not come up;
     RecordError for a wrong tariff. Nothing is left running.
     """
     if not isinstance(station.settlement, LightningPart):
-        yield {}
+        yield PaymentNodes()
         return
-    parties = _parties(load_tariff(station.tariff_path))
-    plan = hub_and_spokes(NETWORK_NAME, spokes=list(parties.values()))
+    tariff = load_tariff(station.tariff_path)
+    parties, plan = account_nodes(tariff), session_network(tariff)
     with LightningNetwork(plan, progress=BuildProgress(sys.__stderr__)) as network, ExitStack() as stack:
         clients = {account: _party_client(network, node, stack) for account, node in parties.items()}
-        yield clients
+        yield PaymentNodes(clients, SessionNetwork(network, parties, take_snapshot(network)))
 
 
 @contextmanager
@@ -116,11 +125,6 @@ class BuildProgress:
         if self._stream is not None and tenth > self._told:
             self._told = tenth
             print(f"building the lightning nodes, once on this machine: {10 * tenth} % ({what})", file=self._stream)
-
-
-def _parties(tariff: Tariff) -> dict[str, str]:
-    """Account -> name of its node. Nodes are named by role: an account may have any name, a node may not."""
-    return {tariff.driver: "driver", tariff.seller: "seller", tariff.aggregator: "aggregator"}
 
 
 def _party_client(network: LightningNetwork, name: str, stack: ExitStack) -> LndClient:

@@ -18,6 +18,7 @@ from typing import Final
 from ledgers.canonical import Json
 from ledgers.records import Agreement, Direction, EnergyFigure, GridOrder, SignedRecord
 from reports.inputs import ReportInput, outcome_reason, outcome_word, read_report_input
+from reports.network import network_section
 from reports.page import (
     MINUS,
     NOTHING,
@@ -186,6 +187,7 @@ def _sections(run: Run, given: ReportInput, orders: Sequence[tuple[GridOrder, Or
         _use_section(given),
         _ledger_section(given),
         _settlement_section(given),
+        _network_section(given),
         _certificate_section(run, given),
         _asset_section(given),
         _set_point_section(run),
@@ -429,6 +431,12 @@ def _settlement_section(given: ReportInput) -> Section:
     rows = tuple((Cell(spoken(name)), _money_or_text(name, value)) for name, value in flat(body))
     words = ("Money moves only after the usage record verified. Amounts are integers of micro-euro, shown in euro.",)
     return Section("settlement", title, words, (Table("Settlement receipt", ("What", "Value"), rows),))
+
+
+def _network_section(given: ReportInput) -> Section | None:
+    if given.network is not None:
+        return network_section(given.network)
+    return _missing("network", "Lightning network", given, "network") if "network" in given.absent else None
 
 
 def _certificate_section(run: Run, given: ReportInput) -> Section:

@@ -1,4 +1,4 @@
-"""What a report is made from, beside the database: the record, the certificate, the settlement and the summary.
+"""What a report is made from, beside the database: record, certificate, settlement, its network, summary.
 
 Each part may be missing or damaged; then the reason is kept, so that a report can say it in the part's place.
 """
@@ -13,6 +13,7 @@ from typing import Final
 
 from ledgers.canonical import Json
 from ledgers.errors import LedgerError
+from ledgers.lightning.session_network import NetworkTold, read_session_network
 from ledgers.records import SignedRecord, usage_record_from_bytes
 from reports.run import Run
 
@@ -25,6 +26,7 @@ class ReportInput:
     certificate: Mapping[str, Json] | None = None
     settlement: Mapping[str, Json] | None = None
     summary: Mapping[str, Json] | None = None
+    network: NetworkTold | None = None  # only of a session that was paid over Lightning
     absent: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,8 +53,14 @@ def read_report_input(folder: Path) -> ReportInput:
             absent[name] = f"the run folder has no {relative}"
         except (OSError, ValueError, RecursionError) as error:
             absent[name] = f"{relative} cannot be read: {error}"
+    network: NetworkTold | None = None
+    if (folder / _NETWORK).exists():
+        try:
+            network = read_session_network(_bytes(folder / _NETWORK), where=_NETWORK)
+        except (OSError, LedgerError) as error:
+            absent["network"] = str(error)
     return ReportInput(
-        record, documents.get("certificate"), documents.get("settlement"), documents.get("summary"), absent
+        record, documents.get("certificate"), documents.get("settlement"), documents.get("summary"), network, absent
     )
 
 
@@ -78,6 +86,7 @@ _DOCUMENTS: Final = {
     "settlement": "records/settlement.json",
     "summary": "summary.json",
 }
+_NETWORK: Final = "settlement/network.json"
 _LARGEST_INPUT_BYTES: Final = 32 * 1024 * 1024
 
 

@@ -65,8 +65,18 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture that we drew: SVG elements for wide and for narrow pages, whose text is escaped already."""
+
+    title: str
+    caption: str
+    wide: str
+    narrow: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: words, then figures, then tables; `folded` ones open on a click."""
+    """A part of the page: words, then drawings, figures and tables; `folded` ones open on a click."""
 
     key: str
     title: str
@@ -76,6 +86,7 @@ class Section:
     commands: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     cards: tuple[Fact, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

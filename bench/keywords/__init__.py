@@ -25,6 +25,9 @@ from typing import Any, ClassVar
 from bench.keywords.certification import CertificationKeywords
 from bench.keywords.component import Component
 from bench.keywords.meter import MeterKeywords
+from bench.keywords.money import MONEY_CONVERTERS
+from bench.keywords.nodes import NodeKeywords
+from bench.keywords.payments import PaymentKeywords
 from bench.keywords.power import PowerKeywords
 from bench.keywords.quantities import CONVERTERS
 from bench.keywords.robot_face import is_keyword
@@ -40,7 +43,7 @@ class BenchLibrary:
 
     = Quantities =
     Every value has a unit: ``5 kW``, ``-4750 W``, ``10 min``, ``55 %``, ``30 °C``. A number without one is refused.
-    Positive power charges the vehicle, negative power comes out of it.
+    Positive power charges the vehicle, negative power comes out of it. Amounts of money are exact: ``224750 msat``.
 
     = Time =
     All durations are session time. At an emulated station with a stepped clock an hour passes in seconds; on metal
@@ -65,7 +68,7 @@ class BenchLibrary:
 
     ROBOT_LIBRARY_SCOPE: ClassVar[str] = "GLOBAL"
     ROBOT_LIBRARY_DOC_FORMAT: ClassVar[str] = "ROBOT"
-    ROBOT_LIBRARY_CONVERTERS: ClassVar[dict[type, Callable[..., object]]] = dict(CONVERTERS)
+    ROBOT_LIBRARY_CONVERTERS: ClassVar[dict[type, Callable[..., object]]] = {**CONVERTERS, **MONEY_CONVERTERS}
 
     def __init__(self) -> None:
         self.bench = Workbench()
@@ -78,6 +81,8 @@ class BenchLibrary:
             VehicleKeywords(self.bench),
             WaitingKeywords(self.bench),
             CertificationKeywords(self.bench),
+            NodeKeywords(self.bench),
+            PaymentKeywords(self.bench),
         )
         self._keywords: dict[str, Callable[..., Any]] = {
             name: method

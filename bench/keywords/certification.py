@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 
+from bench.certification import RecordedSession
 from bench.keywords.component import Component, good, keyword
+from bench.keywords.quantities import Energy
 from bench.keywords.robot_face import say
 from bench.pipeline import CertifiedRun
 from drivers.errors import ConfigError
 from ledgers.canonical import Json
-from ledgers.records import Agreement, UsageRecord
+from ledgers.records import Agreement, Direction, Plane, SignedRecord, UsageRecord
 from ledgers.verify import verify_certificate
 
 
@@ -19,6 +21,13 @@ class ExpectedVerdict(enum.StrEnum):
     PASS = "PASS"  # noqa: S105  # a verdict
     FAIL = "FAIL"
     ANY = "any"
+
+
+class ForgedDirection(enum.StrEnum):
+    """Which energy of a usage record is forged: what went into the vehicle, or what came out of it."""
+
+    IMPORT = "import"
+    EXPORT = "export"
 
 
 _SETTLE_S = 30.0  # session time for power to come down
@@ -81,14 +90,75 @@ class CertificationKeywords(Component):
         | ${summary} = | Certify Session |
         | Log | ${summary}[energy_export_wh][charger] |
         """
-        if self.bench.opened.phase.value == 0:
-            raise ConfigError("there was no session to certify; begin one with 'Plug In Vehicle'")
+        self._require_session()
         run = self.bench.opened.certify(failure="the plan certified the session before it was stopped")
         say(f"verdict {run.certified.verdict}; report {run.report}")
         if verdict is not ExpectedVerdict.ANY and run.certified.verdict != verdict.value:
             reasons = "; ".join(run.certified.reasons) or "no reason against it was found"
             raise AssertionError(f"the verdict is {run.certified.verdict}, not {verdict.value}: {reasons}")
         return run.summary()
+
+    @keyword("certification")
+    def record_session(self) -> str:
+        """End the session, close the station, and put the signed usage record on the ledger. Nothing is paid yet.
+
+        It is the first half of `Certify Session`, which goes on from here: for plans that want to see what happens
+        between the record and its payment. Returns the path of the record. Devices cannot be read any more.
+
+        Example:
+        | Record Session |
+        | Kill Node | hub |
+        | Run Keyword And Expect Error | * | Settle Session |
+        | Start Node | hub |
+        | Settle Session |
+        | Certify Session |
+        """
+        self._require_session()
+        recorded = self.bench.opened.record(failure="the plan recorded the session before it was stopped")
+        say(f"the record is {recorded.done.record_path}, SHA-256 {recorded.signed.sha256}")
+        return str(recorded.done.record_path)
+
+    @keyword("certification", "settlement", "fault")
+    def forge_usage_record(self, direction: ForgedDirection, energy: Energy) -> SignedRecord:
+        """A copy of the session's record in which the charger's meter says another energy; the signature is the old.
+
+        Returns the copy, for `Settle Session`; the session's own record stays as it is.
+
+        Example:
+        | ${forged} = | Forge Usage Record | import | 99 kWh |
+        | Run Keyword And Expect Error | *does not verify* | Settle Session | ${forged} |
+        """
+        signed, charger = self._recorded().signed, self._recorded().facts.devices.charger_name
+        at_meter = signed.record.energy.figure(charger, Plane.AC, Direction(direction.value))
+        forged = at_meter.model_copy(update={"value_wh": float(energy)})
+        side = "imported" if direction is ForgedDirection.IMPORT else "exported"
+        figures = tuple(forged if figure == at_meter else figure for figure in getattr(signed.record.energy, side))
+        energies = signed.record.energy.model_copy(update={side: figures})
+        return signed.model_copy(update={"record": signed.record.model_copy(update={"energy": energies})})
+
+    @keyword("certification", "settlement")
+    def hold_payment(self) -> str:
+        """Set the money for the recorded session aside, and go no further; returns the name of the hold.
+
+        Over Lightning with ``mode: hold`` it waits at the payees' nodes then. `Settle Session` goes on from here.
+        """
+        self._recorded()
+        hold = self.bench.opened.hold()
+        say(f"hold {hold.hold_id} stands")
+        return hold.hold_id
+
+    @keyword("certification", "settlement")
+    def settle_session(self, record: SignedRecord | None = None) -> dict[str, Json]:
+        """Pay for the recorded session once its record verifies; fails with the reason when no money moved.
+
+        It may be tried again until it is paid; then it does nothing. `record` is what is shown instead of the
+        session's own record, from `Forge Usage Record`. Returns the settlement, a dictionary.
+        """
+        self._recorded()
+        settlement = self.bench.opened.settle(record)
+        if settlement.get("status") != "settled":
+            raise AssertionError(f"the session is not paid for: {settlement.get('reason')}")
+        return dict(settlement)
 
     @keyword("certification", "assertion")
     def witnesses_should_agree(self) -> None:
@@ -137,6 +207,15 @@ class CertificationKeywords(Component):
         if settlement.get("status") == "settled":
             raise AssertionError("the session was paid for")
         return str(settlement.get("reason"))
+
+    def _require_session(self) -> None:
+        if self.bench.opened.phase.value == 0:
+            raise ConfigError("there was no session to certify; begin one with 'Plug In Vehicle'")
+
+    def _recorded(self) -> RecordedSession:
+        if not self.bench.opened.is_recorded:
+            raise ConfigError("the session is not recorded yet; say 'Record Session' first")
+        return self.bench.opened.session.recorded
 
     def _run(self) -> CertifiedRun:
         result = self.bench.opened.result

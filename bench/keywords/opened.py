@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bench.certification import RecordedSession
 from bench.cycle import Cycle
 from bench.keywords.held_signals import HeldSignals
 from bench.operator import ActDone, Operator
@@ -23,6 +24,9 @@ from bench.session import SessionPlan, SessionRunner
 from bench.station import Station
 from drivers.errors import NotOpenError
 from drivers.readings import Reading
+from ledgers.canonical import Json
+from ledgers.ports import Hold
+from ledgers.records import SignedRecord
 
 _UNSCHEDULED_S = 60.0  # a session's schedule until it is started and given its own
 
@@ -78,6 +82,7 @@ class OpenedStation:
         self.station = station
         self.phase = Phase.NONE
         self.result: CertifiedRun | None = None
+        self.is_recorded = False
         self._first: dict[str, float] = {}
         self._session = CertifiedSession(
             station, SessionPlan(name=plan, duration_s=_UNSCHEDULED_S), runs=runs, operator=operator, energise=energise
@@ -103,8 +108,8 @@ class OpenedStation:
     @property
     def rack(self) -> Rack:
         """The opened rack; NotOpenError once the session is certified."""
-        if self.result is not None or self._closed:
-            raise NotOpenError("the session is certified and its station closed; open it again with 'Open Station'")
+        if self.is_recorded or self._closed:
+            raise NotOpenError("the session is recorded and its station closed; open it again with 'Open Station'")
         return self._session.rack
 
     @property
@@ -130,12 +135,37 @@ class OpenedStation:
         """Hold signals until the end of each cycle, where the caller's own thread runs the cycles."""
         return self._holding() if self._stepped else nullcontext()
 
+    def record(self, *, failure: str = "") -> RecordedSession:
+        """End the session, close the rack and put its signed record on the ledger; nothing is paid yet.
+
+        `failure` says why the session ends before its time, empty if it does not.
+        """
+        with self._uninterrupted():
+            if not self.is_recorded:
+                aborted = failure if self.phase < Phase.STOPPED and self.cycle.trip is None else ""
+                self._session.record(self.runner.finish(aborted=aborted))
+                self.is_recorded = True
+            return self._session.recorded
+
+    def hold(self) -> Hold:
+        """Set the money for the recorded session aside; `settle` goes on with it."""
+        with self._uninterrupted():
+            return self._session.hold()
+
+    def settle(self, presented: SignedRecord | None = None) -> Mapping[str, Json]:
+        """Pay for the recorded session unless that was done, and return what became of it."""
+        with self._uninterrupted():
+            if self._session.recorded.receipt is None:
+                self._session.settle(presented)
+            return self._session.recorded.done.settlement
+
     def certify(self, *, failure: str = "") -> CertifiedRun:
-        """End the session, close the rack and certify; `failure` says why it ends before its time, empty if not."""
+        """End the session, close the rack, pay and certify; steps that were taken are not taken again."""
         with self._uninterrupted():
             if self.result is None:
-                aborted = failure if self.phase < Phase.STOPPED and self.cycle.trip is None else ""
-                self.result = self._session.conclude(self.runner.finish(aborted=aborted))
+                self.record(failure=failure)
+                self.settle()
+                self.result = self._session.issue()
             return self.result
 
     def close(self, *, failure: str = "") -> StationRun:

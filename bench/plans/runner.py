@@ -30,6 +30,7 @@ from bench.keywords.workbench import DEFAULT_STATION
 from bench.operator import AnswerFileOperator
 from bench.plans.execution import LOG, OUTPUT, REPORT, XUNIT, Execution, PlanTest, execute, rehearse
 from bench.plans.progress import PlanProgress, forecast
+from bench.settlement import ready_the_nodes
 from bench.station import Station, load_station
 from drivers.clock import WallClock
 from drivers.errors import ConfigError
@@ -116,7 +117,7 @@ def run_plan(
     """Run a plan, by its path or by the name of one that comes with the bench (`smoke`).
 
     `live` shows progress on standard error. Raises ConfigError, with nothing opened, when plan, station file or answers
-    are wrong.
+    are wrong; BuildError when the nodes of a station that is paid over Lightning cannot be built.
     """
     began_s = time.perf_counter()
     path = find_plan(plan)
@@ -133,6 +134,7 @@ def run_plan(
     if rehearsal.faults:
         raise ConfigError("\n".join(rehearsal.faults))
     _import_drivers(loaded)
+    ready_the_nodes(loaded)
     folder = _make_folder(root, path.stem)
     with ExitStack() as stack:
         progress = None

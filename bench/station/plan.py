@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 
 from bench.station.address import TwinAddress
 from bench.station.checks import is_metal
-from bench.station.model import ChargerDevice, Device, DevicePart
+from bench.station.model import ChargerDevice, Device, DevicePart, LightningSettlement
+from bench.station.payment_network import account_nodes, session_network
+from ledgers.lightning.nodes.build import built_programs
+from ledgers.lightning.nodes.plan import ChannelPlan, NodePlan
+from ledgers.tariff import load_tariff
 
 if TYPE_CHECKING:
     from bench.station import Station
@@ -25,7 +29,9 @@ PLAN_SCHEMA = "v2gbench.station_plan/1.0"
 class PlanLine:
     """One thing that opening a station would do."""
 
-    part: str  # clock, twin, csms, device, limit, ledger, settlement, keys, runs, energise
+    # clock, twin, csms, device, limit, ledger, settlement (over Lightning with node, channel, programs), keys, runs,
+    # energise
+    part: str
     name: str
     text: str  # a line for people
     facts: Mapping[str, str | float | bool | None] = field(default_factory=dict)  # the same for programs
@@ -40,7 +46,7 @@ def make_plan(station: Station) -> list[PlanLine]:
         *(_plan_device(station, name, device) for name, device in station.devices.items()),
         *(_plan_limit(station, key) for key in station.limits.given()),
         PlanLine("ledger", station.ledger.kind, "in the run folder", {"kind": station.ledger.kind}),
-        _plan_settlement(station),
+        *_plan_settlement(station),
         _plan_keys(station),
         PlanLine("runs", "folder", str(station.runs_folder), {"folder": str(station.runs_folder)}),
         _plan_energise(station),
@@ -167,9 +173,71 @@ def _plan_limit(station: Station, key: str) -> PlanLine:
     )
 
 
-def _plan_settlement(station: Station) -> PlanLine:
-    kind, tariff = station.settlement.kind, str(station.tariff_path)
-    return PlanLine("settlement", kind, f"by tariff {tariff}", {"kind": kind, "tariff": tariff})
+def _plan_settlement(station: Station) -> list[PlanLine]:
+    part, tariff = station.settlement, str(station.tariff_path)
+    if not isinstance(part, LightningSettlement):
+        return [PlanLine("settlement", part.kind, f"by tariff {tariff}", {"kind": part.kind, "tariff": tariff})]
+    text = f"by tariff {tariff}, mode {part.mode}; 1 BTC is {part.rate.eur_per_btc} EUR ({part.rate.source})"
+    facts: dict[str, str | float | bool | None] = {
+        "kind": part.kind,
+        "tariff": tariff,
+        "mode": part.mode,
+        "eur_per_btc": part.rate.eur_per_btc,
+        "rate_source": part.rate.source,
+    }
+    parties = load_tariff(station.tariff_path)
+    accounts = {node: account for account, node in account_nodes(parties).items()}
+    plan = session_network(parties)
+    return [
+        PlanLine("settlement", part.kind, text, facts),
+        *(_plan_node(node, accounts.get(node.name)) for node in plan.nodes),
+        *(_plan_channel(channel) for channel in plan.channels),
+        _plan_programs(),
+    ]
+
+
+def _plan_node(node: NodePlan, account: str | None) -> PlanLine:
+    policy = node.policy
+    does = (
+        f"has the money of {account}"
+        if account is not None
+        else f"forwards, for {policy.base_fee_msat} msat and {policy.fee_rate_ppm} ppm a payment"
+    )
+    return PlanLine(
+        "node",
+        node.name,
+        f"lnd on a private regtest chain; {does}",
+        {"account": account, "base_fee_msat": policy.base_fee_msat, "fee_rate_ppm": policy.fee_rate_ppm},
+    )
+
+
+def _plan_channel(channel: ChannelPlan) -> PlanLine:
+    return PlanLine(
+        "channel",
+        f"{channel.opener}-{channel.peer}",
+        f"{channel.capacity_sat} sat, opened by {channel.opener}; {channel.push_sat} sat of it begin at {channel.peer}",
+        {
+            "opener": channel.opener,
+            "peer": channel.peer,
+            "capacity_sat": channel.capacity_sat,
+            "peer_begins_sat": channel.push_sat,
+        },
+    )
+
+
+def _plan_programs() -> PlanLine:
+    built = built_programs()
+    text = (
+        "are not built yet: the first session builds them, some minutes; or beforehand: v2gbench nodes build"
+        if built is None
+        else f"are built, in {built.folder}"
+    )
+    return PlanLine(
+        "programs",
+        "lnd, btcd",
+        text,
+        {"built": built is not None, "folder": None if built is None else str(built.folder)},
+    )
 
 
 def _plan_keys(station: Station) -> PlanLine:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.certification import certify, witness_sheets
+from bench.certification import issue, record_session, settle_session, witness_sheets
 from bench.desk import Desk
 from bench.pipeline import CertifiedRun, CertifiedSession, run_certified
 from bench.rack import Rack
@@ -276,23 +276,15 @@ def test_a_record_that_does_not_verify_moves_no_money(emulated: Change, monkeypa
 def test_the_same_run_folder_certified_again_gives_the_same_record(emulated: Change, tmp_path: Path) -> None:
     with CertifiedSession(emulated(), SHORT) as session:
         session.announce()
-        rack = session.rack
-        facts_of: dict[str, Any] = {}
-
-        def keep(folder: Path, facts: Any, desk: Any) -> Any:
-            facts_of.update(folder=folder, facts=facts, station=facts.station, clock=desk._clock, id=desk.session_id)
-            return certify(folder, facts, desk)
-
-        import bench.pipeline
-
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(bench.pipeline, "certify", keep)
-            run = session.conclude(session.runner.run(), report=False)
-        del rack
+        clock = session.rack.clock
+        run = session.conclude(session.runner.run(), report=False)
+        facts, session_id = session.recorded.facts, session.recorded.desk.session_id
     assert run.certified.record_path is not None
     before = usage_record_from_bytes(run.certified.record_path.read_bytes()).record
-    with Desk(facts_of["station"], tmp_path / "again", facts_of["clock"], session_id=facts_of["id"]) as desk:
-        again = certify(run.folder, facts_of["facts"], desk)
+    with Desk(facts.station, tmp_path / "again", clock, session_id=session_id) as desk:
+        recorded = record_session(run.folder, facts, desk)
+        settle_session(recorded)
+        again = issue(recorded)
     assert again.record is not None
     after = again.record.record
     # another ledger has no alarms and no state times; every figure is the same

@@ -368,6 +368,10 @@ class NodeCalls:
         """Public keys of the nodes it is connected to."""
         return frozenset(peer.pub_key for peer in self._lightning("ListPeers").peers)
 
+    def ask(self, method: str, **fields: object) -> Any:
+        """The raw answer to a call of lnd's service Lightning; for `history`, which knows what it means."""
+        return self._lightning(method, **fields)
+
     # Changes.
 
     def connect(self, public_key: str, host: str) -> None:
@@ -464,8 +468,10 @@ class NodeCalls:
                     certificate = self._certificate.read_bytes()
                 except OSError as error:
                     raise NodeFailed(f"node {self.name!r} has no certificate yet: {error.strerror}") from error
-                if not certificate.rstrip().endswith(_CERTIFICATE_END):  # the channel would keep half of it for ever
-                    raise NodeFailed(f"node {self.name!r} has no whole certificate yet")
+                # lnd makes the file and then fills it; gRPC would take an empty one for the system's own roots, and
+                # this channel would refuse the node for ever.
+                if not certificate.rstrip().endswith(_CERTIFICATE_END):
+                    raise NodeFailed(f"node {self.name!r} is still writing its certificate")
                 credentials = grpc.ssl_channel_credentials(certificate)
                 options = (("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0))
                 self._channel = grpc.secure_channel(self._address, credentials, options)
@@ -489,6 +495,7 @@ _REQUESTS = {
     "DescribeGraph": "ChannelGraphRequest",
     "LookupInvoiceV2": "LookupInvoiceMsg",
     "SettleInvoice": "SettleInvoiceMsg",
+    "ListInvoices": "ListInvoiceRequest",
 }
 
 

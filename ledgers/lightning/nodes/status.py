@@ -12,16 +12,20 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 from ledgers.canonical import Json
 from ledgers.lightning.costs import NetworkCosts, OpenChannel, channel_costs, costs_text
 from ledgers.lightning.errors import LightningError, NodeFailed
+from ledgers.lightning.nodes import history
 from ledgers.lightning.nodes.chain import Chain
 from ledgers.lightning.nodes.lnd import LOCKED, SERVER_ACTIVE, NodeCalls
 
 NETWORK_SCHEMA = "v2gbench.lightning-run/1.0"
+NEWEST = 5
+"""How many payments and invoices of each node are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,22 @@ class ChannelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class MovedStatus:
+    """A payment or an invoice of a node; `other` is the node at its other end, empty where it is not known.
+
+    `state` is lnd's word: of payments "in flight", "succeeded", "failed", of invoices "open", "accepted" (held),
+    "settled", "canceled". `fee_msat` is 0 for invoices.
+    """
+
+    payment_hash: str
+    state: str
+    amount_msat: int
+    fee_msat: int
+    unix_s: int
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A node; `state` is "active", "starting", "locked", "paused" or "stopped"; without an answer the rest is zero."""
 
@@ -56,6 +76,8 @@ class NodeStatus:
     earned_sat: int = 0
     market_sat_per_kw: int = 0  # what lnd would pay for a transaction now
     channels: tuple[ChannelStatus, ...] = ()
+    payments: tuple[MovedStatus, ...] = ()  # the newest that it began, oldest of them first
+    invoices: tuple[MovedStatus, ...] = ()  # the newest that it made
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +162,16 @@ def memory_mb(pid: int | None) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def process_state(pid: int | None) -> str:
+    """What a process does: "running", "paused" (SIGSTOP) or "stopped" (Linux: /proc)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
+    except OSError:
+        return "stopped"
+    letter = text.rpartition(")")[2].split()[0]
+    return {"T": "paused", "Z": "stopped", "X": "stopped"}.get(letter, "running")
+
+
 def picture(status: NetworkStatus, *, width: int = 20) -> str:
     """The network as text: each node, and each of its channels as a bar of what lies on its side."""
     lines = [
@@ -155,6 +187,8 @@ def picture(status: NetworkStatus, *, width: int = 20) -> str:
             f"{node.memory_mb:.0f} MB"
         )
         lines += [f"  {_bar(channel, width)}" for channel in node.channels]
+        lines += [f"  {_moved('pays', payment)}" for payment in node.payments]
+        lines += [f"  {_moved('is paid', invoice)}" for invoice in node.invoices]
     if status.costs is not None:
         lines.append(costs_text(status.costs))
     return "\n".join(lines)
@@ -172,6 +206,18 @@ def _bar(channel: ChannelStatus, width: int) -> str:
         f"{link} {channel.peer:8} [{bar}] {channel.local_sat}/{channel.capacity_sat} sat, "
         f"out {channel.sent_sat}, in {channel.received_sat}{pending}"
     )
+
+
+def _moved(verb: str, moved: MovedStatus) -> str:
+    fee = f" and a fee of {moved.fee_msat} msat" if moved.fee_msat else ""
+    other = f" to {moved.other}" if moved.other else ""
+    return (
+        f"{_clock(moved.unix_s)} {verb} {moved.amount_msat} msat{fee}{other}: {moved.state}, {moved.payment_hash[:8]}"
+    )
+
+
+def _clock(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%H:%M:%SZ")
 
 
 def _chain_calls(folder: Path, chain: Mapping[str, object]) -> Chain:
@@ -218,7 +264,7 @@ def _costs(nodes: Sequence[NodeStatus], calls: Chain, sessions: int | None) -> N
 
 def _node(folder: Path, node: Mapping[str, object], names: Mapping[str, str]) -> NodeStatus:
     name, pid = str(node["name"]), cast("int | None", node["pid"])
-    process = _process_state(pid)
+    process = process_state(pid)
     if process in {"stopped", "paused"}:
         return NodeStatus(name, None if process == "stopped" else pid, process, memory_mb(pid))
     calls = NodeCalls(
@@ -245,9 +291,35 @@ def _node(folder: Path, node: Mapping[str, object], names: Mapping[str, str]) ->
                 earned_sat=calls.earned_sat(),
                 market_sat_per_kw=calls.market_sat_per_kw(),
                 channels=_channels(calls, names),
+                payments=_payments(calls, names),
+                invoices=_invoices(calls),
             )
         except LightningError:  # it stopped between two questions
             return NodeStatus(name, pid, "starting", memory_mb(pid))
+
+
+def _payments(calls: NodeCalls, names: Mapping[str, str]) -> tuple[MovedStatus, ...]:
+    found = []
+    for payment in history.payments(calls, NEWEST):
+        last = payment.routes[0][-1].node_key if payment.routes and payment.routes[0] else ""
+        found.append(
+            MovedStatus(
+                payment_hash=payment.payment_hash,
+                state=payment.state,
+                amount_msat=payment.amount_msat,
+                fee_msat=payment.fee_msat,
+                unix_s=payment.begun_unix_s,
+                other=names.get(last, last),
+            )
+        )
+    return tuple(found)
+
+
+def _invoices(calls: NodeCalls) -> tuple[MovedStatus, ...]:
+    return tuple(
+        MovedStatus(invoice.payment_hash, invoice.state, invoice.amount_msat, 0, invoice.made_unix_s, "")
+        for invoice in history.invoices(calls, NEWEST)
+    )
 
 
 def _channels(calls: NodeCalls, names: Mapping[str, str]) -> tuple[ChannelStatus, ...]:
@@ -269,12 +341,3 @@ def _channels(calls: NodeCalls, names: Mapping[str, str]) -> tuple[ChannelStatus
         for channel in calls.channels()
     ]
     return tuple(sorted(found, key=lambda channel: channel.peer))
-
-
-def _process_state(pid: int | None) -> str:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", errors="replace")
-    except OSError:
-        return "stopped"
-    letter = text.rpartition(")")[2].split()[0]
-    return {"T": "paused", "Z": "stopped", "X": "stopped"}.get(letter, "running")
