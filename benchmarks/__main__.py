@@ -21,6 +21,7 @@ BENCHMARKS = {
     "pack": "a year of the pack twin at 1 s, 96 groups, a fleet, identification, next to other people's battery models",
     "cycle": "a two-hour session with a 1 s cycle over real sockets, next to a bare script with the same traffic",
     "lightning": "real nodes: how soon a network is ready, how fast it pays and settles, what twenty nodes weigh",
+    "lightning_soak": "a thousand payments over real nodes with faults, each paid once, beside the same without faults",
 }
 
 

@@ -60,7 +60,7 @@ class PolicyEntry(_Model):
 
     base_fee_msat: Annotated[int, Field(ge=0)] = 1000
     fee_rate_ppm: Annotated[int, Field(ge=0)] = 1
-    time_lock_delta: Annotated[int, Field(ge=18)] = 80
+    time_lock_delta: Annotated[int, Field(ge=24)] = 80
     min_htlc_msat: Annotated[int, Field(ge=0)] = 1
 
 

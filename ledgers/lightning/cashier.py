@@ -16,15 +16,24 @@ in htlcswitch/decayedlog.go). Killed in between and started again, it takes its 
 HTLC: the payer has his money back, while the payee's invoice says accepted, or settled. So what the payer's node says
 decides whether a debt is paid, and a debt that was lost in this way is paid again with another preimage: the payer's
 payment has failed for good, and the old invoice is settled or cancelled, so that it takes no money any more.
+
+A channel may be closed by force with money in it that is under way. Above the dust limit it is an output of its own:
+the payee takes it with the preimage, or it goes back after its time lock, and until then the outcome is unknown. Below
+it goes to the miner with the commitment. In the payee's channel that is the money of the node before him: the payer has
+his own back and pays again. In the payer's channel it is the payer's, and his node says failed, though the payee may
+be paid by the node before him all the same. So the hash is closed first: when the payee was paid, so was the debt, and
+when he was not, he cannot be any more and it is paid with another preimage. Each loss is written down once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ledgers.canonical import Json
 from ledgers.errors import SettlementError
 from ledgers.lightning.client import wire
 from ledgers.lightning.client.errors import (
@@ -39,7 +48,7 @@ from ledgers.lightning.client.errors import (
 )
 from ledgers.lightning.client.lnd import NOT_NOW, LndClient, wait_held
 from ledgers.lightning.client.values import Agreed, ChannelState, FeeLimit, Invoice, InvoiceState, Payment, PaymentState
-from ledgers.lightning.journal import Debt, DebtState, Journal, fresh_preimage
+from ledgers.lightning.journal import Debt, DebtState, Journal, Lost, fresh_preimage
 
 T = TypeVar("T")
 
@@ -49,6 +58,8 @@ KEYSEND_TERMS = 76_324_363
 _BEGUN = {DebtState.NEW, DebtState.INVOICED}
 _LOOK_S = 0.02
 _TIMES_LOST = 3  # so often may the payee's node lose the money of one debt within one call
+_DUST_MSAT = 330_000  # BOLT 3: the least dust limit for an output to a script hash (P2WSH)
+_OUTPUT_MSAT = 1_000_000  # has an output up to 3.6 sat per virtual byte: 354 sat and 703 weight units (BOLT 3)
 _BACK_S = 2.0  # a cancelled HTLC is back within some hundred milliseconds
 
 
@@ -141,12 +152,18 @@ class Cashier:
     def pay(self, name: str) -> Debt:
         """Pay a debt without holding; again returns it paid. Raises as `LndClient.pay` does; then it is still owed."""
         for _ in range(_TIMES_LOST):
+            ended = self._end_closed(self._journal.debts[name])
+            if ended is not None:
+                return ended
             try:
                 return self._pay(name)
             except PaymentFailed:
-                if not self._lost_by_payee(self._journal.debts[name]):
+                debt = self._journal.debts[name]
+                if self._losses(debt, of_payer=True):
+                    continue
+                if not self._lost_by_payee(debt):
                     raise
-                self._begin_anew(self._journal.debts[name])
+                self._begin_anew(debt)
         return self._pay(name)
 
     def hold(self, name: str) -> Debt:
@@ -161,10 +178,13 @@ class Cashier:
         if debt.state in {DebtState.CANCELLING, DebtState.CANCELLED}:
             raise SettlementError(f"{name!r} was cancelled; it is not held any more")
         payer, payee = self.node(debt.payer), self.node(debt.payee)
+        if debt.state is DebtState.INVOICED:
+            self._end_closed(debt)
+            debt = self._journal.debts[name]
         debt, state = self._invoiced(debt)
         if state is not InvoiceState.ACCEPTED:
             try:
-                _afresh(payer, lambda: self._begin_hold(debt, payer, payee))
+                _afresh(payer, lambda: self._begin_hold(debt, payer, payee), unless=lambda: self._losses(debt))
             except LndError as error:
                 if not isinstance(error, (*NOT_NOW, OutcomeUnknown)) or isinstance(error, TimeoutError):
                     self.cancel(name, words=str(error))
@@ -204,9 +224,14 @@ class Cashier:
                 return self._settle(name, evidence_sha256)
             except PaymentFailed:
                 debt = self._journal.debts[name]
-                if debt.state is not DebtState.SETTLING or not self._lost_by_payee(debt):
+                if debt.state is not DebtState.SETTLING:
                     raise
-                self._begin_anew(debt)
+                ended = self._end_closed(debt)
+                if ended is not None:
+                    return ended
+                if not self._lost_by_payee(debt):
+                    raise
+                self._begin_anew(self._journal.debts[name])
         return self._settle(name, evidence_sha256)
 
     def cancel(self, name: str, *, words: str = "") -> Debt:
@@ -223,7 +248,7 @@ class Cashier:
         except LndNotFound:
             return self._journal.move(name, DebtState.CANCELLED)  # the payee never had the invoice, so nobody paid it
         self._dead(debt)
-        return self._journal.move(name, DebtState.CANCELLED)
+        return self._journal.move(name, DebtState.CANCELLED, lost=_to_json(self._losses(debt)))
 
     # Private.
 
@@ -235,19 +260,7 @@ class Cashier:
             raise SettlementError(f"{name!r} was cancelled; it is not paid any more")
         payer, payee = self.node(debt.payer), self.node(debt.payee)
         if debt.keysend:
-            payment = _afresh(
-                payer,
-                lambda: payer.keysend(
-                    payee.public_key,
-                    debt.amount_msat,
-                    preimage=debt.preimage,
-                    fee_limit_msat=self._fees.msat(debt.amount_msat),
-                    records={KEYSEND_TERMS: bytes.fromhex(debt.description_hash)},
-                    timeout_s=self._times.pay_s,
-                    resolve_s=self._times.resolve_s,
-                ),
-            )
-            return self._paid(name, payment)
+            return self._keysend(debt, payer, payee)
         debt, state = self._invoiced(debt)
         if state is InvoiceState.SETTLED:
             return self._paid(name, self._outcome(debt))
@@ -261,6 +274,7 @@ class Cashier:
                     timeout_s=self._times.pay_s,
                     resolve_s=self._times.resolve_s,
                 ),
+                unless=lambda: self._losses(debt),
             )
         except OutcomeUnknown:
             if self._tied(debt) or payee.lookup_invoice(debt.payment_hash).state is not InvoiceState.OPEN:
@@ -268,6 +282,30 @@ class Cashier:
             self._renew(debt)
             return self._pay(name)
         return self._paid(name, payment)
+
+    def _keysend(self, debt: Debt, payer: LndClient, payee: LndClient) -> Debt:
+        """Pay without an invoice; a payment that the payer's node has lost is begun anew once nobody can take it."""
+        try:
+            payment = _afresh(
+                payer,
+                lambda: payer.keysend(
+                    payee.public_key,
+                    debt.amount_msat,
+                    preimage=debt.preimage,
+                    fee_limit_msat=self._fees.msat(debt.amount_msat),
+                    records={KEYSEND_TERMS: bytes.fromhex(debt.description_hash)},
+                    timeout_s=self._times.pay_s,
+                    resolve_s=self._times.resolve_s,
+                ),
+                unless=lambda: self._losses(debt),
+            )
+        except OutcomeUnknown:
+            if self._tied(debt) or self._close_hash(debt) is InvoiceState.SETTLED:
+                raise
+            self._dead(debt)
+            self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage())
+            return self._pay(debt.name)
+        return self._paid(debt.name, payment)
 
     def _settle(self, name: str, evidence_sha256: str) -> Debt:
         debt = self._journal.debts[name]
@@ -346,7 +384,8 @@ class Cashier:
         """The debt with another preimage, after the old one is dead."""
         self.node(debt.payee).cancel_invoice(debt.payment_hash)
         self._dead(debt)
-        return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="")
+        lost = _to_json(self._losses(debt))
+        return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="", lost=lost)
 
     def _lost_by_payee(self, debt: Debt) -> bool:
         """Whether the payer's payment failed although the payee's invoice says accepted or settled (see above)."""
@@ -354,7 +393,8 @@ class Cashier:
             state = self.node(debt.payee).lookup_invoice(debt.payment_hash).state
             if state not in {InvoiceState.ACCEPTED, InvoiceState.SETTLED}:
                 return False
-            return self.node(debt.payer).track(debt.payment_hash).state is PaymentState.FAILED
+            failed = self.node(debt.payer).track(debt.payment_hash).state is PaymentState.FAILED
+            return failed and not self._losses(debt, of_payer=True)
         except LndNotFound:
             return False
 
@@ -366,7 +406,96 @@ class Cashier:
         payee = self.node(debt.payee)
         if payee.lookup_invoice(debt.payment_hash).state is not InvoiceState.SETTLED:
             payee.cancel_invoice(debt.payment_hash)
-        return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="")
+        lost = _to_json(self._losses(debt))
+        return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="", lost=lost)
+
+    def _losses(self, debt: Debt, *, of_payer: bool = False) -> tuple[Lost, ...]:
+        """What forced closes took of a payment that failed, as far as it is not written down; the payer's own alone."""
+        if debt.state is DebtState.NEW and not debt.keysend:
+            return ()  # nothing was sent for this preimage
+        try:
+            payment = self.node(debt.payer).track(debt.payment_hash)
+        except LndNotFound:
+            return ()
+        return self._taken(debt, payment, of_payer=of_payer) if payment.state is PaymentState.FAILED else ()
+
+    def _taken(self, debt: Debt, payment: Payment, *, of_payer: bool = False) -> tuple[Lost, ...]:
+        """The parts of a payment that a forced close gave to the miner.
+
+        lnd fails a part with its channel when the closing commitment has no output for it, and when an output came back
+        over the chain after its time lock. So a part that could have come back in that way is taken for lost only if it
+        is under every dust limit. What the payee had not accepted may not have been in that commitment at all; then it
+        is "at most", and what would have had an output is not told.
+        """
+        parts = [part for part in payment.closed_on if not part.at_hop or (part.to_payee and not of_payer)]
+        if not parts:
+            return ()
+        payer = self.node(debt.payer)
+        height = payer.info().block_height
+        own = {channel.channel_id for channel in payer.channels()}
+        try:
+            accepted = self.node(debt.payee).lookup_invoice(debt.payment_hash).paid_msat > 0
+        except LndNotFound:
+            accepted = False
+        found = (
+            Lost(
+                owner=f"the node before {debt.payee}" if part.at_hop else debt.payer,
+                msat=part.sent_msat,
+                channel=_short_id(part.channel_id),
+                payment_hash=debt.payment_hash,
+                at_most=not accepted,
+            )
+            for part in parts
+            if (part.at_hop or part.channel_id not in own)
+            and (height < part.expiry_height or part.sent_msat < _DUST_MSAT)
+            and (accepted or part.sent_msat < _OUTPUT_MSAT)
+        )
+        known = {(lost.channel, lost.payment_hash) for lost in debt.lost}
+        return tuple(lost for lost in found if (lost.channel, lost.payment_hash) not in known)
+
+    def _end_closed(self, debt: Debt) -> Debt | None:
+        """Write down what forced closes took of a payment; the debt when it is paid all the same, else None.
+
+        The payer's loss says nothing about the payee, who may be paid by the node before him now or later. So the hash
+        is closed at the payee's node: settled means paid, and the payer's cost was what was taken from him.
+        """
+        if debt.state not in {DebtState.NEW, DebtState.INVOICED, DebtState.SETTLING}:
+            return None
+        lost = self._losses(debt)
+        if not lost:
+            return None
+        taken = sum(item.msat for item in lost if item.owner == debt.payer)
+        if not taken:
+            self._journal.move(debt.name, debt.state, lost=_to_json(lost))
+            return None
+        if self._close_hash(debt) is InvoiceState.SETTLED:
+            fee = max(0, taken - debt.amount_msat)
+            return self._journal.move(debt.name, DebtState.PAID, fee_msat=fee, lost=_to_json(lost))
+        self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="", lost=_to_json(lost))
+        return None
+
+    def _close_hash(self, debt: Debt) -> InvoiceState:
+        """Make sure that the payee can take nothing for a debt's hash from now on; SETTLED when he has it already.
+
+        For a spontaneous payment the payee's node has no invoice before the money is there. It gets one that is
+        cancelled at once, and lnd refuses an HTLC for a cancelled invoice, whatever it carries (invoices/update.go).
+        """
+        payee = self.node(debt.payee)
+        try:
+            payee.cancel_invoice(debt.payment_hash)
+        except InvoiceClosed:
+            return InvoiceState.SETTLED
+        except LndNotFound:
+            with contextlib.suppress(LndExists):  # the money came this very moment
+                payee.add_hold_invoice(
+                    debt.amount_msat,
+                    payment_hash=debt.payment_hash,
+                    description_hash=debt.description_hash,
+                    expiry_s=self._times.invoice_s,
+                    cltv_blocks=self._times.hold_blocks,
+                )
+            return self._close_hash(debt)
+        return InvoiceState.CANCELED
 
     def _dead(self, debt: Debt) -> None:
         """Wait until the money of a cancelled payment is back; raises OutcomeUnknown, or says that it was paid."""
@@ -386,21 +515,50 @@ class Cashier:
             if time.monotonic() >= end:
                 raise OutcomeUnknown(
                     f"node {payer.name!r}: the money of {debt.name!r} is not back yet; the invoice is cancelled, ask "
-                    "again",
+                    f"again{self._on_chain(debt)}",
                     node=payer.name,
                     call="TrackPaymentV2",
                 )
 
     def _tied(self, debt: Debt) -> bool:
-        """Whether an HTLC of the debt is in a channel of the payer."""
-        return any(debt.payment_hash in channel.pending_hashes for channel in self.node(debt.payer).channels())
+        """Whether an HTLC of the debt is in a channel of the payer, or in one that is being closed."""
+        payer = self.node(debt.payer)
+        channels = payer.channels()
+        if any(debt.payment_hash in channel.pending_hashes for channel in channels):
+            return True
+        try:
+            under_way = payer.track(debt.payment_hash).under_way
+        except LndNotFound:
+            return False
+        gone = set(under_way) - {channel.channel_id for channel in channels}
+        return bool(gone and payer.closings())  # a channel that is closed for good holds nothing any more
+
+    def _on_chain(self, debt: Debt) -> str:
+        """What to do about money that waits on the chain, for the end of a sentence; empty when no channel closes."""
+        for account in (debt.payer, debt.payee):
+            try:
+                closings = self.node(account).closings()
+            except LndError:  # a node that is away has said so elsewhere; the sentence stands without this
+                continue
+            for closing in closings:
+                what = "its closing transaction waits for a block"
+                if closing.confirmed and closing.until_block:
+                    what = f"it is resolved by block {closing.until_block}"
+                elif closing.confirmed:
+                    what = "what is left of it needs a few blocks"
+                return (
+                    f"; unknown, on the chain: channel {closing.point} of {account!r} is closing by force, {what}; "
+                    "wait for the blocks (on regtest: mine them), then ask again"
+                )
+        return ""
 
     def _outcome(self, debt: Debt) -> Payment:
         payer = self.node(debt.payer)
         payment = payer.track(debt.payment_hash, wait_s=self._times.resolve_s)
         if payment.state is PaymentState.IN_FLIGHT:
             raise OutcomeUnknown(
-                f"node {payer.name!r}: the money of {debt.name!r} is the payee's, but it does not know yet; ask again",
+                f"node {payer.name!r}: the money of {debt.name!r} is the payee's, but it does not know yet; ask again"
+                f"{self._on_chain(debt)}",
                 node=payer.name,
                 call="TrackPaymentV2",
             )
@@ -409,11 +567,14 @@ class Cashier:
         )
 
     def _paid(self, name: str, payment: Payment) -> Debt:
-        return self._journal.move(name, DebtState.PAID, fee_msat=payment.fee_msat)
+        lost = _to_json(self._taken(self._journal.debts[name], payment))
+        return self._journal.move(name, DebtState.PAID, fee_msat=payment.fee_msat, lost=lost)
 
 
-def _afresh(payer: LndClient, attempt: Callable[[], T]) -> T:
+def _afresh(payer: LndClient, attempt: Callable[[], T], *, unless: Callable[[], object] = lambda: None) -> T:
     """An attempt to find a way, and a second one after the payer's node has forgotten what failed before.
+
+    `unless` something must be written down first: lnd forgets the parts of a failed payment when it is sent again.
 
     lnd avoids a route for up to an hour after a failure on it, such as two changes of the hub's fee within a minute
     (routing: mission control). A spoke has no other route, so what was learned is of no use here.
@@ -421,6 +582,8 @@ def _afresh(payer: LndClient, attempt: Callable[[], T]) -> T:
     try:
         return attempt()
     except NoRoute:
+        if unless():
+            raise
         payer.forget_failures()
         return attempt()
 
@@ -431,3 +594,12 @@ def _can_send(channel: ChannelState) -> int:
 
 def _can_receive(channel: ChannelState) -> int:
     return channel.can_receive_msat
+
+
+def _short_id(channel_id: int) -> str:
+    """Block, transaction and output of a channel's funding (BOLT 7, short channel id)."""
+    return f"{channel_id >> 40}x{channel_id >> 16 & 0xFFFFFF}x{channel_id & 0xFFFF}"
+
+
+def _to_json(lost: Sequence[Lost]) -> list[Json]:
+    return [item.to_json() for item in lost]

@@ -37,13 +37,57 @@ class DebtState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What a forced close gave to the miner while it was under way for a debt: too small for an output of its own.
+
+    `owner` is an account, or "the node before NAME" for the one that had sent it on to that account. `channel` is the
+    short id (block x transaction x output), `payment_hash` the payment that it belonged to. `at_most`: the payee had
+    not accepted it, so the commitment that was closed may not have had it yet, and then nothing was lost.
+    """
+
+    owner: str
+    msat: int
+    channel: str
+    payment_hash: str
+    at_most: bool = False
+
+    def __str__(self) -> str:
+        msat = f"at most {self.msat}" if self.at_most else str(self.msat)
+        return f"lost to fees: {msat} msat of {self.owner}, whose channel {self.channel} was closed by force"
+
+    def to_json(self) -> dict[str, Json]:
+        """The loss as it stands in journal and receipt."""
+        return {
+            "owner": self.owner,
+            "msat": self.msat,
+            "channel": self.channel,
+            "payment_hash": self.payment_hash,
+            "at_most": self.at_most,
+        }
+
+    @classmethod
+    def read(cls, document: Json) -> Lost:
+        """The loss in a line of the journal."""
+        if not isinstance(document, Mapping) or not isinstance(document["msat"], int):
+            raise RecordError("what was lost is told wrongly")
+        return cls(
+            owner=str(document["owner"]),
+            msat=document["msat"],
+            channel=str(document["channel"]),
+            payment_hash=str(document["payment_hash"]),
+            at_most=document["at_most"] is True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Debt:
     """`amount_msat` that `payer` owes `payee`, and how it is paid.
 
     `kind` is the kind of the quote's line it belongs to, or "payment". `terms` is the document whose SHA-256 the
     invoice carries, null when that is the usage record itself. `held`: paid by a hold invoice. `keysend`: paid without
     an invoice. `subject` is the hold, session or payment it belongs to. `evidence_sha256` is the signed slice record
-    that it was settled for.
+    that it was settled for. `lost` is what forced closes took on the way; each of it once. `earlier` are
+    preimages that it had before; each was dead when it got another.
     """
 
     name: str
@@ -62,6 +106,8 @@ class Debt:
     fee_msat: int = 0
     evidence_sha256: str = ""
     words: str = ""
+    lost: tuple[Lost, ...] = ()
+    earlier: tuple[str, ...] = ()
 
     @property
     def payment_hash(self) -> str:
@@ -209,6 +255,9 @@ def debts_of(body: Mapping[str, Json]) -> tuple[Debt, ...]:
 
 def _moved(debt: Debt, body: Mapping[str, Json]) -> Debt:
     fee = body.get("fee_msat", debt.fee_msat)
+    lost = body.get("lost", [])
+    if not isinstance(lost, list | tuple):
+        raise RecordError("what was lost is no list")
     return replace(
         debt,
         state=DebtState(str(body["state"])),
@@ -217,4 +266,6 @@ def _moved(debt: Debt, body: Mapping[str, Json]) -> Debt:
         preimage=str(body.get("preimage", debt.preimage)),
         evidence_sha256=str(body.get("evidence_sha256", debt.evidence_sha256)),
         words=str(body.get("words", debt.words)),
+        lost=(*debt.lost, *(Lost.read(item) for item in lost)),
+        earlier=(*debt.earlier, debt.preimage) if "preimage" in body else debt.earlier,
     )

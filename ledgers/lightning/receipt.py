@@ -58,7 +58,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class PaidDebt:
-    """A payment that was made, with the keys of both nodes."""
+    """A payment that was made, with the keys of both nodes; `lost` stands in it when a forced close took something."""
 
     debt: Debt
     payer_node: str
@@ -81,6 +81,7 @@ class PaidDebt:
             "payment_request": debt.payment_request,
             "terms": debt.terms,
             "evidence_sha256": debt.evidence_sha256,
+            **({"lost": [lost.to_json() for lost in debt.lost]} if debt.lost else {}),
         }
 
 

@@ -386,9 +386,8 @@ class LightningSettlement:
         return tuple(done)
 
     def debts(self) -> tuple[Debt, ...]:
-        """Every debt of the journal, oldest first."""
-        with self._guard:
-            return tuple(self._journal.debts.values())
+        """Every debt of the journal, oldest first; does not wait for a call of another thread."""
+        return tuple(self._journal.debts.copy().values())
 
     def receipt(self, hold_id: str) -> LightningReceipt:
         """The receipt of a released hold, read back and checked, or made now if a crash took it."""

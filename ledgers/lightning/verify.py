@@ -62,6 +62,16 @@ class LinePart(_Model):
     carried_msat: str
 
 
+class LostPart(_Model):
+    """What a forced close gave to the miner while it was under way; told by the settlement, not checked here."""
+
+    owner: str
+    msat: Annotated[int, Field(gt=0, le=2**53)]
+    channel: str
+    payment_hash: Hash
+    at_most: bool
+
+
 class PaymentPart(_Model):
     """One payment; `payment_request` is empty for a spontaneous one (keysend)."""
 
@@ -78,6 +88,7 @@ class PaymentPart(_Model):
     payment_request: str
     terms: dict[str, object] | None
     evidence_sha256: str
+    lost: tuple[LostPart, ...] = ()
 
 
 class LightningPart(_Model):
@@ -112,7 +123,13 @@ def check_lightning(part: LightningPart, quoted: Sequence[QuoteLine], *, record_
     total = sum(payment.amount_msat for payment in part.payments)
     bare = sum(1 for payment in part.payments if not payment.payment_request)
     found = f"{len(part.payments)} payments, {total} msat on {part.network}, each with its preimage"
-    return f"{found} and invoice" if not bare else f"{found}; {bare} of them spontaneous, without an invoice"
+    found = f"{found} and invoice" if not bare else f"{found}; {bare} of them spontaneous, without an invoice"
+    lost = [item for payment in part.payments for item in payment.lost]
+    if not lost:
+        return found
+    owners = ", ".join(sorted({item.owner for item in lost}))
+    msat = f"{'at most ' if any(item.at_most for item in lost) else ''}{sum(item.msat for item in lost)}"
+    return f"{found}; lost to fees in forced closes: {msat} msat of {owners}"
 
 
 def _check_payment(payment: PaymentPart, network: str, record_sha256: str, session_id: str) -> None:

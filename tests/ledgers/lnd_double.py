@@ -346,6 +346,10 @@ class Lightning(_Service):
         )
         return ln.ListChannelsResponse(channels=[channel])
 
+    def PendingChannels(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.node.admit(context)
+        return wire().ln.PendingChannelsResponse()
+
     def DecodePayReq(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.node.admit(context)
         if not request.pay_req.startswith("lnbcrt"):
@@ -400,20 +404,21 @@ class Router(_Service):
                 amount = request.amt_msat
                 owner = next(n for n in self.network.nodes.values() if n.public_key == request.dest.hex())
                 preimage = request.dest_custom_records[5482373484]
-                if request.payment_hash not in owner.invoices:
-                    owner.invoices[request.payment_hash] = StoredInvoice(
-                        owner,
-                        request.payment_hash,
-                        amount,
-                        b"",
-                        "",
-                        int(time.time()),
-                        60,
-                        preimage,
-                        False,
-                        keysend=True,
-                    )
-                invoice = owner.invoices[request.payment_hash]
+                fresh = StoredInvoice(
+                    owner,
+                    request.payment_hash,
+                    amount,
+                    b"",
+                    "",
+                    int(time.time()),
+                    60,
+                    preimage,
+                    False,
+                    keysend=True,
+                )
+                invoice = owner.invoices.get(request.payment_hash, fresh)
+                if not self.node.vanish:  # what never leaves, the payee does not hear of
+                    owner.invoices[request.payment_hash] = invoice
             known = self.node.payments.get(invoice.payment_hash)
             if known is not None and known.status != FAILED:
                 words = "invoice is already paid" if known.status == SUCCEEDED else "payment is in transition"

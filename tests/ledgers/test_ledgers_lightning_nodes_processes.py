@@ -237,8 +237,8 @@ class TestPlans:
             ChannelPlan("a", "b", capacity_sat, push_sat)
 
     def test_a_policy_below_what_lnd_takes_is_refused(self) -> None:
-        with pytest.raises(NetworkRefused, match="time_lock_delta is 17; it is at least 18"):
-            Policy(time_lock_delta=17)
+        with pytest.raises(NetworkRefused, match="time_lock_delta is 23; it is at least 24"):
+            Policy(time_lock_delta=23)
 
     def test_the_key_of_a_plan_changes_with_anything_in_it(self) -> None:
         plans = [

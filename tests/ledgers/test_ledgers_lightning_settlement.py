@@ -26,6 +26,7 @@ from ledgers.lightning.client.errors import (
     NoRoute,
     NotEnoughMoney,
 )
+from ledgers.lightning.client.values import hash_of
 from ledgers.lightning.journal import DebtState
 from ledgers.lightning.modes import HoldTab, Mode, slice_verifier, write_slice_record
 from ledgers.lightning.pricing import Rate
@@ -341,6 +342,20 @@ def test_a_payment_that_its_node_lost_is_made_with_another_preimage_after_the_ol
     assert books.local_msat() == {**ACCOUNTS, "ev_owner": 48 * EURO, "charging_station": 2 * EURO}
     lost, made = station.invoices.values()
     assert (lost.state, made.state) == (CANCELED, SETTLED)
+
+
+def test_a_spontaneous_payment_that_its_node_lost_is_made_anew_after_its_hash_was_closed(make: Make) -> None:
+    books = make(Mode.STREAM, times=Times(pay_s=1, resolve_s=0.3, hold_s=0.3), call_s=0.5)
+    van, station = books.network.nodes["ev_owner"], books.network.nodes["charging_station"]
+    tab = books.settlement.stream_tab("s1", "import_energy", keysend=True)
+    van.vanish = 1
+    assert tab.finish(now_s=0.0, total_wh=1000).reason == ""
+    (debt,) = books.settlement.debts()
+    assert (debt.state, len(debt.earlier)) == (DebtState.PAID, 1)
+    closed, made = station.invoices.values()
+    assert (closed.payment_hash.hex(), closed.state) == (hash_of(debt.earlier[0]), CANCELED)
+    assert (made.payment_hash.hex(), made.state) == (debt.payment_hash, SETTLED)
+    assert books.local_msat()["charging_station"] == 250_000
 
 
 class PowerCut(BaseException):

@@ -36,6 +36,7 @@ from ledgers.lightning.client.values import (
     ChannelBalance,
     ChannelState,
     CircularRoute,
+    Closing,
     Decoded,
     EdgePolicy,
     Invoice,
@@ -128,6 +129,10 @@ class LndClient:
     def channels(self) -> tuple[ChannelState, ...]:
         """Its open channels."""
         return self._ask(w.ask_channels())
+
+    def closings(self) -> tuple[Closing, ...]:
+        """Its channels that are being closed by force, until all that the node can get of them is its own."""
+        return self._ask(w.ask_closings())
 
     def policies(self, channel_id: int) -> Mapping[str, EdgePolicy]:
         """What both ends of a channel ask for forwarding over it, by public key; raises LndNotFound."""

@@ -23,6 +23,7 @@ _LOOK = (
     "/lnrpc.Lightning/GetInfo",
     "/lnrpc.Lightning/ChannelBalance",
     "/lnrpc.Lightning/ListChannels",
+    "/lnrpc.Lightning/PendingChannels",
     "/lnrpc.Lightning/GetChanInfo",
     "/lnrpc.Lightning/DecodePayReq",
     "/lnrpc.Lightning/QueryRoutes",

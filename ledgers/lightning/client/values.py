@@ -104,8 +104,42 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
+class LostPart:
+    """A part of a payment that failed with a channel on its way, too small for an output when that is closed by force.
+
+    `sent_msat` left the node `at_hop` (0 is the payer) into `channel_id`; if that was closed, the miner has it.
+    `fee_msat` is what of it was for the nodes further on, none when the channel leads `to_payee`. When it was not the
+    payer's channel, the payer has it back. From block `expiry_height` on it may also have gone back over the chain.
+    """
+
+    at_hop: int
+    channel_id: int
+    sent_msat: int
+    fee_msat: int
+    to_payee: bool
+    expiry_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A channel that is being closed by force; `until_block` is the last block at which an HTLC of it is resolved.
+
+    `confirmed` says whether its closing transaction is in a block; what HTLCs there are is known only then.
+    """
+
+    point: str
+    confirmed: bool
+    htlcs_sat: tuple[int, ...]
+    until_block: int
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
-    """A payment as the payer's node knows it. `reason` is lnd's name of the failure, empty when there is none."""
+    """A payment as the payer's node knows it. `reason` is lnd's name of the failure, empty when there is none.
+
+    `under_way` are the payer's channels of the parts that are neither settled nor back. `closed_on` are parts that
+    failed with a channel; whether that is really closed, its owner says.
+    """
 
     payment_hash: str
     state: PaymentState
@@ -114,6 +148,8 @@ class Payment:
     preimage: str
     reason: str
     parts: int
+    under_way: tuple[int, ...] = ()
+    closed_on: tuple[LostPart, ...] = ()
 
     @property
     def final(self) -> bool:

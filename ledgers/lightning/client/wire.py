@@ -37,10 +37,12 @@ from ledgers.lightning.client.values import (
     ChannelBalance,
     ChannelState,
     CircularRoute,
+    Closing,
     Decoded,
     EdgePolicy,
     Invoice,
     InvoiceState,
+    LostPart,
     NodeInfo,
     Payment,
     PaymentState,
@@ -64,7 +66,8 @@ _INVOICE_STATES = {
     2: InvoiceState.CANCELED,
     3: InvoiceState.ACCEPTED,
 }
-_PART_SUCCEEDED = 1  # lnrpc.HTLCAttempt.HTLCStatus
+_PART_UNDER_WAY, _PART_SUCCEEDED = 0, 1  # lnrpc.HTLCAttempt.HTLCStatus
+_CHANNEL_GONE = 21  # lnrpc.Failure.FailureCode: PERMANENT_CHANNEL_FAILURE
 _PAYMENT_STATES = {2: PaymentState.SUCCEEDED, 3: PaymentState.FAILED}  # all others (0, 1, and 4 since 0.18) go on
 _REASONS = {
     0: "",
@@ -103,6 +106,10 @@ class Wire:
     invoices_rpc: ModuleType
     state: ModuleType
     state_rpc: ModuleType
+    unlocker: ModuleType
+    unlocker_rpc: ModuleType
+    walletkit: ModuleType
+    walletkit_rpc: ModuleType
 
 
 @functools.cache
@@ -112,7 +119,14 @@ def wire() -> Wire:
     importlib.import_module("grpc.aio")
     before = os.environ.get(_CIPHER_VARIABLE)
     try:
-        names = ("lightning_pb2", "router_pb2", "invoices_pb2", "stateservice_pb2")
+        names = (
+            "lightning_pb2",
+            "router_pb2",
+            "invoices_pb2",
+            "stateservice_pb2",
+            "walletunlocker_pb2",
+            "walletkit_pb2",
+        )
         modules = [
             importlib.import_module(f"lndgrpc.compiled.{name}{suffix}") for name in names for suffix in ("", "_grpc")
         ]
@@ -166,6 +180,11 @@ def ask_balance() -> Ask[ChannelBalance]:
 def ask_channels() -> Ask[tuple[ChannelState, ...]]:
     """Its open channels."""
     return Ask("lightning", "ListChannels", wire().ln.ListChannelsRequest(), read_channels)
+
+
+def ask_closings() -> Ask[tuple[Closing, ...]]:
+    """Its channels that are being closed by force."""
+    return Ask("lightning", "PendingChannels", wire().ln.PendingChannelsRequest(), read_closings)
 
 
 def ask_decode(payment_request: str) -> Ask[Decoded]:
@@ -463,6 +482,50 @@ def read_payment(message: Any) -> Payment:
         preimage=message.payment_preimage if succeeded else "",
         reason=_REASONS.get(message.failure_reason, f"FAILURE_REASON_{message.failure_reason}"),
         parts=len(brought),
+        under_way=tuple(
+            part.route.hops[0].chan_id for part in message.htlcs if part.status == _PART_UNDER_WAY and part.route.hops
+        ),
+        closed_on=tuple(
+            _lost_part(part.route, part.failure.failure_source_index)
+            for part in message.htlcs
+            if part.HasField("failure")
+            and part.failure.code == _CHANNEL_GONE
+            and part.failure.failure_source_index < len(part.route.hops)
+        ),
+    )
+
+
+def _lost_part(route: Any, at_hop: int) -> LostPart:
+    """What left the node `at_hop`: the amount of that hop, and the fees of the nodes after it."""
+    hops = route.hops
+    amount, sent = hops[-1].amt_to_forward_msat, hops[at_hop].amt_to_forward_msat + hops[at_hop].fee_msat
+    return LostPart(
+        at_hop=at_hop,
+        channel_id=hops[at_hop].chan_id,
+        sent_msat=sent,
+        fee_msat=sent - amount,
+        to_payee=at_hop == len(hops) - 1,
+        expiry_height=hops[at_hop - 1].expiry if at_hop else route.total_time_lock,
+    )
+
+
+def read_closings(message: Any) -> tuple[Closing, ...]:
+    """PendingChannels' answer, of channels closed by force."""
+    waiting = [
+        Closing(item.channel.channel_point, confirmed=False, htlcs_sat=(), until_block=0)
+        for item in message.waiting_close_channels
+    ]
+    return (
+        *waiting,
+        *(
+            Closing(
+                point=item.channel.channel_point,
+                confirmed=True,
+                htlcs_sat=tuple(htlc.amount for htlc in item.pending_htlcs),
+                until_block=max((htlc.maturity_height for htlc in item.pending_htlcs), default=0),
+            )
+            for item in message.pending_force_closing_channels
+        ),
     )
 
 

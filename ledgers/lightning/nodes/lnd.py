@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import importlib
-import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ledgers.lightning.client.values import InvoiceState
+from ledgers.lightning.client.wire import read_invoice, wire
 from ledgers.lightning.errors import NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.plan import NodePlan
 
@@ -29,7 +30,6 @@ WALLET_STATES = range(5)  # 255: waiting to start
 _REGTEST_XPRV = 0x04358394  # BIP 32 version bytes of a private key on test networks ("tprv")
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _CERTIFICATE_END = b"-----END CERTIFICATE-----"
-_CIPHER_VARIABLE = "GRPC_SSL_CIPHER_SUITES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,38 @@ class ChannelView:
     sent_sat: int
     received_sat: int
     anchors: bool = False
+    fee_sat_per_kw: int = 0
+    dust_limits_sat: tuple[int, int] = (354, 354)  # of this node's commitment and of the peer's
+    htlcs: tuple[tuple[bool, int, str], ...] = ()  # incoming, whole satoshi, payment hash
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a node has in its channels, from its own commitments, exact to the msat, and what it knows of each.
+
+    `coming_msat` and `going_msat` are HTLCs under way towards the node and from it.
+    """
+
+    local_msat: int
+    remote_msat: int
+    coming_msat: int
+    going_msat: int
+    channels: tuple[ChannelView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A channel that closes, as one of its nodes sees it; `limbo_sat` is what that node still waits for.
+
+    `closing_txid` is empty while the closing transaction waits for its first block. `heights` are the blocks at which
+    its own side, and each HTLC, can be taken without a preimage; some may be past.
+    """
+
+    point: str
+    peer_key: str
+    closing_txid: str
+    limbo_sat: int
+    heights: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +210,13 @@ class NodeCalls:
     def state(self) -> int | None:
         """lnrpc.WalletState; None while nobody answers."""
         try:
-            return int(self._call("stateservice", "State", "GetState", {}, limit_s=2.0).state)
+            return int(self._call("State", "GetState", {}, limit_s=2.0).state)
         except (NodeFailed, NodeTimeout):
             return None
 
     def make_wallet(self, key: str, *, birthday_unix_s: int) -> None:
         """Make the wallet from an extended private key, without a search for old money."""
         self._call(
-            "walletunlocker",
             "WalletUnlocker",
             "InitWallet",
             {
@@ -197,7 +228,7 @@ class NodeCalls:
 
     def unlock(self) -> None:
         """Open a locked wallet."""
-        self._call("walletunlocker", "WalletUnlocker", "UnlockWallet", {"wallet_password": WALLET_PASSWORD.encode()})
+        self._call("WalletUnlocker", "UnlockWallet", {"wallet_password": WALLET_PASSWORD.encode()})
 
     def wallet_sat(self) -> tuple[int, int]:
         """Confirmed and unconfirmed satoshi in the wallet."""
@@ -209,7 +240,7 @@ class NodeCalls:
 
         lnd closes a channel at this rate when no other is asked for.
         """
-        return int(self._call("walletkit", "WalletKit", "EstimateFee", {"conf_target": _CLOSE_TARGET}).sat_per_kw)
+        return int(self._call("WalletKit", "EstimateFee", {"conf_target": _CLOSE_TARGET}).sat_per_kw)
 
     def new_address(self) -> str:
         """An unused address of the wallet (pay to witness public key hash)."""
@@ -250,10 +281,75 @@ class NodeCalls:
                 is_opener=channel.initiator,
                 sent_sat=channel.total_satoshis_sent,
                 received_sat=channel.total_satoshis_received,
+                fee_sat_per_kw=channel.fee_per_kw,
                 anchors=channel.commitment_type >= _ANCHORS,
+                dust_limits_sat=(channel.local_constraints.dust_limit_sat, channel.remote_constraints.dust_limit_sat),
+                htlcs=tuple((htlc.incoming, htlc.amount, htlc.hash_lock.hex()) for htlc in channel.pending_htlcs),
             )
             for channel in self._lightning("ListChannels").channels
         )
+
+    def books(self) -> Books:
+        """The node's channels at one moment; raises NodeTimeout when they change faster than they can be read."""
+        limit = time.monotonic() + CALL_S
+        before = self.channels()
+        while True:
+            sums = self._lightning("ChannelBalance")
+            after = self.channels()
+            if after == before:
+                return Books(
+                    local_msat=int(sums.local_balance.msat),
+                    remote_msat=int(sums.remote_balance.msat),
+                    coming_msat=int(sums.unsettled_local_balance.msat),
+                    going_msat=int(sums.unsettled_remote_balance.msat),
+                    channels=after,
+                )
+            if time.monotonic() > limit:
+                raise NodeTimeout(f"the channels of node {self.name!r} changed for {CALL_S:g} s; pay less meanwhile")
+            before = after
+
+    def closings(self) -> tuple[Closing, ...]:
+        """The channels that close, until the node has all that it can get of each."""
+        pending = self._lightning("PendingChannels")
+        return (
+            *(
+                Closing(item.channel.channel_point, item.channel.remote_node_pub, "", item.limbo_balance, ())
+                for item in pending.waiting_close_channels
+            ),
+            *(
+                Closing(
+                    point=item.channel.channel_point,
+                    peer_key=item.channel.remote_node_pub,
+                    closing_txid=item.closing_txid,
+                    limbo_sat=item.limbo_balance,
+                    heights=(item.maturity_height, *(htlc.maturity_height for htlc in item.pending_htlcs)),
+                )
+                for item in pending.pending_force_closing_channels
+            ),
+        )
+
+    def opening_points(self) -> frozenset[str]:
+        """Funding ("txid:index") of the channels whose funding waits for its block."""
+        found = self._lightning("PendingChannels").pending_open_channels
+        return frozenset(item.channel.channel_point for item in found)
+
+    def closed_points(self) -> frozenset[str]:
+        """Funding ("txid:index") of the channels that are closed for good."""
+        return frozenset(channel.channel_point for channel in self._lightning("ClosedChannels").channels)
+
+    def unspent_sat(self) -> Mapping[str, int]:
+        """Each coin in the wallet ("txid:index") and its satoshi, unconfirmed ones too; none that is set aside."""
+        found = self._lightning("ListUnspent", min_confs=0, max_confs=2**31 - 1)
+        return {f"{coin.outpoint.txid_str}:{coin.outpoint.output_index}": int(coin.amount_sat) for coin in found.utxos}
+
+    def invoice_state(self, payment_hash: str) -> InvoiceState:
+        """How an invoice of the node stands."""
+        answer = self._call("Invoices", "LookupInvoiceV2", {"payment_hash": bytes.fromhex(payment_hash)})
+        return read_invoice(answer).state
+
+    def settle_invoice(self, preimage: str) -> None:
+        """Give a preimage to the node; again is safe."""
+        self._call("Invoices", "SettleInvoice", {"preimage": bytes.fromhex(preimage)})
 
     def graph(self) -> GraphView:
         """Channels and addresses as this node knows them."""
@@ -280,7 +376,7 @@ class NodeCalls:
 
     def connect(self, public_key: str, host: str) -> None:
         """Connect to a peer and stay connected; nothing happens when it is."""
-        messages = _messages("lightning")
+        messages = wire().ln
         address = messages.LightningAddress(pubkey=public_key, host=host)
         try:
             self._lightning("ConnectPeer", addr=address, perm=False, timeout=5)
@@ -311,7 +407,7 @@ class NodeCalls:
 
     def close_channel(self, point: str, *, force: bool) -> str:
         """Begin to close a channel, alone when `force`; returns the id of the unconfirmed closing transaction."""
-        messages = _messages("lightning")
+        messages = wire().ln
         txid, _, index = point.partition(":")
         stream = self._stream(
             "CloseChannel",
@@ -322,7 +418,7 @@ class NodeCalls:
             for update in stream:
                 if update.HasField("close_pending"):
                     return bytes(update.close_pending.txid)[::-1].hex()
-        except _grpc().RpcError as error:
+        except wire().grpc.RpcError as error:
             raise self._error("CloseChannel", error) from error
         finally:
             stream.cancel()
@@ -332,7 +428,7 @@ class NodeCalls:
         self, *, base_fee_msat: int, fee_rate_ppm: int, time_lock_delta: int, point: str | None = None
     ) -> None:
         """Change what the node asks for forwarding, on one channel or on all."""
-        messages = _messages("lightning")
+        messages = wire().ln
         scope: dict[str, object] = {"global": True}
         if point is not None:
             txid, _, index = point.partition(":")
@@ -348,30 +444,26 @@ class NodeCalls:
     # Private.
 
     def _lightning(self, method: str, **fields: object) -> Any:
-        return self._call("lightning", "Lightning", method, fields)
+        return self._call("Lightning", method, fields)
 
-    def _call(
-        self, service: str, stub: str, method: str, fields: Mapping[str, object], *, limit_s: float = CALL_S
-    ) -> Any:
-        grpc = _grpc()
+    def _call(self, service: str, method: str, fields: Mapping[str, object], *, limit_s: float = CALL_S) -> Any:
+        messages, stub = _service(service)
         try:
-            return self._method(service, stub, method)(
-                _request(service, method, fields), timeout=limit_s, metadata=self._metadata()
+            return getattr(stub(self._open()), method)(
+                _request(messages, method, fields), timeout=limit_s, metadata=self._metadata()
             )
-        except grpc.RpcError as error:
+        except wire().grpc.RpcError as error:
             raise self._error(method, error) from error
 
     def _stream(self, method: str, **fields: object) -> Any:
-        call = self._method("lightning", "Lightning", method)
-        return call(_request("lightning", method, fields), timeout=CALL_S, metadata=self._metadata())
-
-    def _method(self, service: str, stub: str, method: str) -> Any:
-        return getattr(getattr(_messages(f"{service}_rpc"), f"{stub}Stub")(self._open()), method)
+        messages, stub = _service("Lightning")
+        call = getattr(stub(self._open()), method)
+        return call(_request(messages, method, fields), timeout=CALL_S, metadata=self._metadata())
 
     def _open(self) -> Any:
         with self._guard:
             if self._channel is None:
-                grpc = _grpc()
+                grpc = wire().grpc
                 try:
                     certificate = self._certificate.read_bytes()
                 except OSError as error:
@@ -401,32 +493,23 @@ _REQUESTS = {
     "OpenChannelSync": "OpenChannelRequest",
     "UpdateChannelPolicy": "PolicyUpdateRequest",
     "DescribeGraph": "ChannelGraphRequest",
+    "LookupInvoiceV2": "LookupInvoiceMsg",
+    "SettleInvoice": "SettleInvoiceMsg",
     "ListInvoices": "ListInvoiceRequest",
 }
 
 
-def _request(service: str, method: str, fields: Mapping[str, object]) -> Any:
-    return getattr(_messages(service), _REQUESTS.get(method, f"{method}Request"))(**fields)
+def _request(messages: ModuleType, method: str, fields: Mapping[str, object]) -> Any:
+    return getattr(messages, _REQUESTS.get(method, f"{method}Request"))(**fields)
 
 
-def _grpc() -> ModuleType:
-    return importlib.import_module("grpc")
-
-
-def _messages(name: str) -> ModuleType:
-    """Compiled messages of lnd-grpc-client ("lightning") or their stubs ("lightning_rpc").
-
-    The package sets a process-wide cipher variable when it is imported, which is put back: it would change the TLS of
-    every other gRPC client in this process.
-    """
-    _grpc()
-    before = os.environ.get(_CIPHER_VARIABLE)
-    try:
-        return importlib.import_module(
-            f"lndgrpc.compiled.{name.removesuffix('_rpc')}_pb2{'_grpc' if name.endswith('_rpc') else ''}"
-        )
-    finally:
-        if before is None:
-            os.environ.pop(_CIPHER_VARIABLE, None)
-        else:
-            os.environ[_CIPHER_VARIABLE] = before
+def _service(name: str) -> tuple[ModuleType, type[Any]]:
+    """The messages and the stub of one of lnd's services; `client.wire` imports them."""
+    modules = wire()
+    return {
+        "Lightning": (modules.ln, modules.ln_rpc.LightningStub),
+        "Invoices": (modules.invoices, modules.invoices_rpc.InvoicesStub),
+        "State": (modules.state, modules.state_rpc.StateStub),
+        "WalletKit": (modules.walletkit, modules.walletkit_rpc.WalletKitStub),
+        "WalletUnlocker": (modules.unlocker, modules.unlocker_rpc.WalletUnlockerStub),
+    }[name]

@@ -16,11 +16,9 @@ a copy. Each start begins with the plan's balances: what happened on the last ru
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
-import resource
 import shutil
 import signal
 import tempfile
@@ -38,9 +36,9 @@ from typing import Self, TypeVar
 from ledgers.lightning.errors import LightningError, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.build import Programs, Progress, build_programs, cache_folder
 from ledgers.lightning.nodes.chain import FIRST_BLOCKS, Chain, chain_options, new_password
+from ledgers.lightning.nodes.faults import BreakableNetwork, ForcedClose
 from ledgers.lightning.nodes.fees import NORMAL_SAT_PER_VBYTE, FeeMarket
 from ledgers.lightning.nodes.lnd import (
-    LOCKED,
     NO_WALLET,
     SERVER_ACTIVE,
     WALLET_PASSWORD,
@@ -50,7 +48,7 @@ from ledgers.lightning.nodes.lnd import (
     master_key,
     node_options,
 )
-from ledgers.lightning.nodes.plan import CHAIN, NetworkPlan, Policy
+from ledgers.lightning.nodes.plan import CHAIN, NetworkPlan
 from ledgers.lightning.nodes.processes import Processes, connections_to, free_ports, log_tail, wait_until
 from ledgers.lightning.nodes.stored import STORE_FORMAT, StoredNetworks
 
@@ -59,7 +57,6 @@ _ANNOUNCED_AFTER = 6  # confirmations before a channel is told to everybody (BOL
 _CHANNEL_COST_SAT = 50_000  # beside its capacity, for the fee of its funding transaction
 _PORT_TRIES = 5
 _LEFT_BEHIND_S = 24 * 3600.0
-_STOP_S = 20.0
 _CHAIN_CONNECTIONS = 3  # that an lnd keeps to its btcd: chain notifier, wallet, chain view
 
 _S = TypeVar("_S")
@@ -94,7 +91,7 @@ class _Node:
         return self.folder / "data" / "chain" / "bitcoin" / "regtest" / "admin.macaroon"
 
 
-class LightningNetwork:
+class LightningNetwork(BreakableNetwork):
     """A network of real nodes on a private regtest chain, as a context manager.
 
     `folder` receives data and logs and is kept; without it they lie in the cache, are removed after a good end and kept
@@ -118,6 +115,8 @@ class LightningNetwork:
         self.plan = plan
         self.ready_s = ready_s
         self.started_from_store = False
+        self.closes: dict[str, ForcedClose] = {}
+        self.replaced: list[tuple[str, str]] = []
         self._cache = cache or cache_folder()
         self._wanted_folder = folder
         self._programs = programs
@@ -286,174 +285,6 @@ class LightningNetwork:
                 f"node {name!r} to be synced at block {height}",
                 limit_s=limit_s,
             ),
-        )
-
-    # Faults, and their ends.
-
-    def stop(self, name: str) -> None:
-        """Ask a node (or "chain") to end, and wait for it; raises NodeTimeout when it does not."""
-        self._require_known(name)
-        self._save_chain(name)
-        self._processes.send(name, signal.SIGCONT)
-        self._processes.send(name, signal.SIGTERM)
-        if self._processes.wait(name, _STOP_S) is None:
-            raise NodeTimeout(f"{name} did not end within {_STOP_S:g} s:\n{log_tail(self.log(name))}")
-        self._gone(name)
-
-    def kill(self, name: str) -> None:
-        """End a node (or "chain") as a power cut would: SIGKILL."""
-        self._require_known(name)
-        self._save_chain(name)
-        self._processes.send(name, signal.SIGKILL)
-        if self._processes.wait(name, _STOP_S) is None:
-            raise NodeTimeout(f"{name} survived SIGKILL for {_STOP_S:g} s")
-        self._gone(name)
-
-    def start(self, name: str, *, locked: bool = False) -> None:
-        """Start a stopped node (or "chain") again on its old ports; returns when it answers.
-
-        A `locked` node waits for somebody to open its wallet.
-        """
-        if name == CHAIN:
-            self._restart_chain()
-        else:
-            self._start_node(self._node(name), again=True, locked=locked)
-        self._write_description()
-
-    def restart(self, name: str, *, locked: bool = False) -> None:
-        """Stop and start."""
-        self.stop(name)
-        self.start(name, locked=locked)
-
-    def unlock(self, name: str) -> None:
-        """Open the wallet of a node that was started locked; returns when the node is active."""
-        self.calls(name).unlock()
-        self._open_wallet(self._node(name))
-
-    def pause(self, name: str) -> None:
-        """Freeze a node (SIGSTOP): connections stay, nothing is answered."""
-        self._require_running(name)
-        self._paused.add(name)
-        self._processes.send(name, signal.SIGSTOP)
-
-    def resume(self, name: str) -> None:
-        """Let a frozen node go on."""
-        self._require_known(name)
-        self._paused.discard(name)
-        self._processes.send(name, signal.SIGCONT)
-
-    def disconnect(self, name: str, peer: str) -> None:
-        """Part two nodes and wait until both know; lnd may come together again by itself within a second or two."""
-        peer_key, own_key = self._node(peer).public_key, self._node(name).public_key
-        self.calls(name).disconnect(peer_key)
-        self._wait(peer, lambda: own_key not in self.calls(peer).peers(), f"node {peer!r} to miss {name!r}")
-
-    def connect(self, name: str, peer: str) -> None:
-        """Bring two nodes together and wait until they are."""
-        target = self._node(peer)
-
-        def together() -> bool:
-            calls = self.calls(name)
-            if target.public_key in calls.peers():
-                return True
-            with contextlib.suppress(NodeFailed):  # still starting, or both dialled at once: asked again
-                calls.connect(target.public_key, f"127.0.0.1:{target.peer_port}")
-            return False
-
-        self._wait(name, together, f"node {name!r} to connect to {peer!r}", every_s=0.05)
-
-    def mine(self, blocks: int = 1) -> None:
-        """Mine blocks and wait until every running node has seen them."""
-        self.chain.mine(blocks)
-        self.wait_synced()
-
-    def reorganise(self, depth: int) -> None:
-        """Undo blocks and mine one more in their place; returns when every running node is on the new chain."""
-        self.chain.reorganise(depth)
-        self.wait_synced()
-
-    def spike_fees(self, sat_per_vbyte: float) -> None:
-        """What a transaction costs from now on, in satoshi per virtual byte."""
-        self._open_market().sat_per_vbyte = sat_per_vbyte
-
-    def calm_fees(self) -> None:
-        """Back to the usual fees."""
-        self.spike_fees(NORMAL_SAT_PER_VBYTE)
-
-    def fill_disk(self, name: str) -> None:
-        """Every write of a node to a file fails from now on (RLIMIT_FSIZE 0: EFBIG where a full disk says ENOSPC)."""
-        pid = self._require_running(name)
-        self._full.add(name)
-        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
-
-    def free_disk(self, name: str) -> None:
-        """Writes work again; a node that ended of it is started with `start`."""
-        self._require_known(name)
-        self._full.discard(name)
-        pid = self._processes.pid(name)
-        if pid is not None:
-            _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-
-    def heal(self) -> None:
-        """End every fault: let paused nodes go on, start stopped ones, calm the fees, connect peers, wait until ready.
-
-        Money stays where it is. A node whose disk was full is started anew, because it may have given up inside.
-        """
-        for name in sorted(self._paused):
-            self.resume(name)
-        if self._open_market().sat_per_vbyte != NORMAL_SAT_PER_VBYTE:
-            self.calm_fees()
-        for name in sorted(self._full):
-            self.free_disk(name)
-            if self._processes.pid(name) is not None:
-                self.kill(name)
-        if self._processes.pid(CHAIN) is None:
-            self.start(CHAIN)
-        self._in_parallel([name for name in self.names if self._processes.pid(name) is None], self.start)
-        self._in_parallel([name for name in self.names if self.calls(name).state() == LOCKED], self.unlock)
-        self._connect_all()
-        self.wait_ready()
-
-    def close_channel(self, name: str, peer: str, *, force: bool = False) -> str:
-        """Begin to close the channel between two nodes from the side of `name`; returns the id of its transaction."""
-        peer_key = self._node(peer).public_key
-        for channel in self.calls(name).channels():
-            if channel.peer_key == peer_key:
-                return self.calls(name).close_channel(channel.point, force=force)
-        raise NodeFailed(f"there is no open channel between {name!r} and {peer!r}")
-
-    def open_channel(self, name: str, peer: str, *, capacity_sat: int, push_sat: int = 0) -> str:
-        """Open a channel from the money of `name`, confirm it, and wait until it is active; returns "txid:index"."""
-        self.connect(name, peer)
-        point = self.calls(name).open_channel(self._node(peer).public_key, capacity_sat=capacity_sat, push_sat=push_sat)
-        self._confirm([point])
-
-        def active_at(end: str) -> bool:
-            return any(channel.point == point and channel.active for channel in self.calls(end).channels())
-
-        for end in (name, peer):
-            self._wait(end, partial(active_at, end), f"channel {point} to be active at node {end!r}")
-        return point
-
-    def fund(self, name: str, amount_sat: int) -> None:
-        """Pay satoshi from the miner into a node's wallet, confirmed."""
-        before, _ = self.calls(name).wallet_sat()
-        self.chain.fund([(self.calls(name).new_address(), amount_sat)])
-        self.chain.mine(1)
-        self._wait(
-            name,
-            lambda: self.calls(name).wallet_sat()[0] >= before + amount_sat,
-            f"node {name!r} to see {amount_sat} sat",
-        )
-
-    def set_policy(self, name: str, policy: Policy) -> None:
-        """Change what a node asks for forwarding, on all its channels; others learn of it by gossip."""
-        self.calls(name).set_policy(
-            base_fee_msat=policy.base_fee_msat,
-            fee_rate_ppm=policy.fee_rate_ppm,
-            time_lock_delta=policy.time_lock_delta,
         )
 
     # Private: from nothing, or from the store.
@@ -681,6 +512,12 @@ class LightningNetwork:
 
         _until_ports_are_free(start, tries=1 if again else _PORT_TRIES)
 
+    def _start_node_again(self, name: str, *, locked: bool) -> None:
+        self._start_node(self._node(name), again=True, locked=locked)
+
+    def _open_wallet_of(self, name: str) -> None:
+        self._open_wallet(self._node(name))
+
     def _open_wallet(self, node: _Node) -> None:
         calls = self.calls(node.name)
         if calls.state() == NO_WALLET:
@@ -825,17 +662,6 @@ class LightningNetwork:
         if self._market is None:
             raise NodeFailed(f"network {self.plan.name!r} is not open")
         return self._market
-
-    def _require_known(self, name: str) -> None:
-        if name != CHAIN:
-            self._node(name)
-
-    def _require_running(self, name: str) -> int:
-        self._require_known(name)
-        pid = self._processes.pid(name)
-        if pid is None:
-            raise NodeFailed(f"{name} does not run; start it first")
-        return pid
 
     def _write_description(self) -> None:
         """`network.json`: what `v2gbench nodes status` reads from another process."""

@@ -53,7 +53,7 @@ class Policy:
         for name, value, least in (
             ("base_fee_msat", self.base_fee_msat, 0),
             ("fee_rate_ppm", self.fee_rate_ppm, 0),
-            ("time_lock_delta", self.time_lock_delta, 18),  # lnd: minTimeLockDelta
+            ("time_lock_delta", self.time_lock_delta, 24),  # lnd refuses to start with less
             ("min_htlc_msat", self.min_htlc_msat, 0),
         ):
             if value < least:
