@@ -5,7 +5,8 @@
 
 `lightning_network` is a hub with two spokes, `van` and `evse`, started once per pytest process (so each worker of
 pytest-xdist has its own) and healed between tests: stopped nodes are started, paused ones go on, fees are calm, peers
-are connected. Balances are not put back. For another network override `lightning_plan`, session-wide, in conftest.py:
+are connected. Balances are not put back. For another network override `lightning_plan`, in conftest.py for all tests
+or in a module for its own. Tests with equal plans share a network; of more than two, the one used longest ago ends:
 
     @pytest.fixture(scope="session")
     def lightning_plan():
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ledgers.lightning.nodes.plan import NetworkPlan
 
 _FIXTURE = "lightning_network"
+_AT_ONCE = 2  # networks that run in one process; each takes some 400 MB
 
 
 @pytest.fixture(scope="session")
@@ -38,24 +40,51 @@ def lightning_plan() -> NetworkPlan:
     return hub_and_spokes("pytest", spokes=["van", "evse"])
 
 
-@pytest.fixture(scope="session")
-def _lightning_session(lightning_plan: NetworkPlan, request: pytest.FixtureRequest) -> Iterator[LightningNetwork]:
-    from ledgers.lightning.nodes.network import LightningNetwork  # noqa: PLC0415
+class _Networks:
+    """The networks of this process by plan, the one used last at the end."""
 
-    network = LightningNetwork(lightning_plan, progress=_progress(request.config))
-    network.open()
-    before = request.session.testsfailed
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._session = request.session
+        self._progress = _progress(request.config)
+        self._open: dict[NetworkPlan, tuple[LightningNetwork, int]] = {}  # with the failures when it was opened
+
+    def get(self, plan: NetworkPlan) -> LightningNetwork:
+        from ledgers.lightning.nodes.network import LightningNetwork  # noqa: PLC0415
+
+        found = self._open.pop(plan, None)
+        if found is None:
+            if len(self._open) >= _AT_ONCE:
+                self._close(next(iter(self._open)))
+            network = LightningNetwork(plan, progress=self._progress)
+            network.open()
+            found = network, self._session.testsfailed
+        self._open[plan] = found
+        return found[0]
+
+    def close(self) -> None:
+        for plan in list(self._open):
+            self._close(plan)
+
+    def _close(self, plan: NetworkPlan) -> None:
+        network, failed_before = self._open.pop(plan)
+        network.close(keep=self._session.testsfailed > failed_before)
+
+
+@pytest.fixture(scope="session")
+def _lightning_networks(request: pytest.FixtureRequest) -> Iterator[_Networks]:
+    networks = _Networks(request)
     try:
-        yield network
+        yield networks
     finally:
-        network.close(keep=request.session.testsfailed > before)
+        networks.close()
 
 
 @pytest.fixture
-def lightning_network(_lightning_session: LightningNetwork) -> LightningNetwork:
+def lightning_network(lightning_plan: NetworkPlan, _lightning_networks: _Networks) -> LightningNetwork:
     """A network of real nodes in which everything is up, see `ledgers.lightning.nodes.network.LightningNetwork`."""
-    _lightning_session.heal()
-    return _lightning_session
+    network = _lightning_networks.get(lightning_plan)
+    network.heal()
+    return network
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
