@@ -442,6 +442,10 @@ def said_at_end(run: CertifiedRun) -> str:
     return str(run.certified.record.record.session.outcome_reason)
 
 
+IMPATIENT = Times(pay_s=1, resolve_s=0.5, hold_s=1.5)
+"""For sessions whose hub is away: what nobody answers is given up sooner."""
+
+
 class TestPaidWhileEnergyFlows:
     pytestmark = real_nodes
 
@@ -489,8 +493,9 @@ class TestPaidWhileEnergyFlows:
         assert said_at_end(run).endswith("does not hold; nothing was paid")
 
     def test_a_stream_whose_hub_is_away_for_longer_than_the_grace_stops_and_is_paid_when_it_is_back(
-        self, tmp_path: Path, networks: list[LightningNetwork]
+        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(paying, "TIMES", IMPATIENT)
         station = shipped(("mode: hold ", "every_s: 30\n  grace_s: 40\n  mode: stream "))
         with CertifiedSession(station, BOTH_WAYS, runs=tmp_path) as session:
             at(session, 45.0, lambda: networks[0].kill("hub"))
@@ -513,7 +518,7 @@ class TestPaidWhileEnergyFlows:
     def test_slices_whose_hub_dies_stop_the_energy_and_what_is_owed_is_told(
         self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(paying, "TIMES", Times(pay_s=2, resolve_s=1.0, hold_s=3.0))
+        monkeypatch.setattr(paying, "TIMES", IMPATIENT)
         station = shipped(("mode: hold ", "slice_wh: 100\n  mode: hold "))
         with CertifiedSession(station, BOTH_WAYS, runs=tmp_path) as session:
             at(session, 30.0, lambda: networks[0].kill("hub"))

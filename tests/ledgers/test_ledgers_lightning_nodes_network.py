@@ -46,11 +46,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
-def lightning_plan() -> NetworkPlan:
-    """Overrides the plug-in's: the hub asks more than lnd's default, and one channel is uneven."""
+@pytest.fixture(scope="class")
+def lightning_plan(request: pytest.FixtureRequest) -> NetworkPlan:
+    """Overrides the plug-in's: the hub asks more than lnd's default, and one channel is uneven.
+
+    The faults, which change channels, have a network of their own, so that classes may run in any order.
+    """
     return NetworkPlan(
-        "tested",
+        "broken" if request.cls is TestFaults else "tested",
         nodes=(
             NodePlan("hub", policy=Policy(base_fee_msat=2000, fee_rate_ppm=7, time_lock_delta=40)),
             NodePlan("van", on_chain_sat=300_000),
@@ -269,7 +272,7 @@ class TestFaults:
         assert all(channel.active for channel in lightning_network.calls("hub").channels())
 
     def test_a_name_that_is_not_there_is_one_sentence(self, lightning_network: LightningNetwork) -> None:
-        with pytest.raises(LightningError, match="network 'tested' has no node 'bus'; it has hub, van, evse"):
+        with pytest.raises(LightningError, match="network 'broken' has no node 'bus'; it has hub, van, evse"):
             lightning_network.kill("bus")
         with pytest.raises(NodeFailed, match="there is no open channel between 'van' and 'evse'"):
             lightning_network.close_channel("van", "evse")
