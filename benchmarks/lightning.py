@@ -41,6 +41,7 @@ Say = Callable[[str], None]
 _STARTS = 3
 _RUNS = 3
 _NODES = 20
+_SPOKES = ("van", "bus", "evse")
 _IN_FLIGHT = 20
 _AMOUNT_MSAT = 1_000_000
 _FEE_LIMIT_MSAT = 10_000  # the hub asks for 1001
@@ -79,7 +80,7 @@ def _ready(cache: Path, programs: Programs, say: Say) -> list[Figure]:
     from ledgers.lightning.nodes.network import LightningNetwork  # noqa: PLC0415
     from ledgers.lightning.nodes.plan import hub_and_spokes  # noqa: PLC0415
 
-    plan = hub_and_spokes("ready", spokes=["van", "bus", "evse"])
+    plan = hub_and_spokes("measured", spokes=_SPOKES)
 
     def start() -> float:
         begin = time.perf_counter()
@@ -105,7 +106,7 @@ def _paying(cache: Path, programs: Programs, payments: int, say: Say) -> list[Fi
         where = network.address(name)
         return NodeAccess.from_files(name, where.address, certificate=where.tls_cert_path, macaroon=where.macaroon_path)
 
-    plan = hub_and_spokes("paying", spokes=["van", "evse"])
+    plan = hub_and_spokes("measured", spokes=_SPOKES)
     runs: list[tuple[float, ...]] = []
     with ExitStack() as stack:
         network = stack.enter_context(LightningNetwork(plan, cache=cache, programs=programs))

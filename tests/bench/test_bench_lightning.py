@@ -29,7 +29,7 @@ from ledgers.lightning.client.errors import LndUnreachable
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.verify import LightningPart, check_lightning
 from ledgers.ports import QuoteLine
-from ledgers.verify import verify_certificate, verify_record
+from ledgers.verify import verify_certificate
 from reports.run import Run
 
 Change = Callable[..., Station]
@@ -326,10 +326,6 @@ class TestASessionPaidFromHolds:
     def test_the_run_folder_keeps_the_journal_to_its_owner(self, held: CertifiedRun) -> None:
         assert (held.folder / "settlement" / "journal.log").stat().st_mode & 0o077 == 0
 
-
-class TestSessionsOnNodes:
-    pytestmark = real_nodes
-
     def test_a_post_paid_session_pays_the_same_as_a_held_one_and_leaves_no_process(
         self, held: CertifiedRun, tmp_path: Path, networks: list[LightningNetwork]
     ) -> None:
@@ -341,6 +337,10 @@ class TestSessionsOnNodes:
         assert one["lightning"]["lines"] == other["lightning"]["lines"]
         assert run.certified.certificate is not None
         assert verify_certificate(run.certified.certificate, run.certified.trust).ok
+
+
+class TestSessionsOnNodes:
+    pytestmark = real_nodes
 
     def test_a_record_that_does_not_verify_moves_nothing_on_the_nodes(
         self, tmp_path: Path, networks: list[LightningNetwork]
@@ -354,29 +354,6 @@ class TestSessionsOnNodes:
         assert run.certified.settlement["status"] == "cancelled"
         assert "does not verify" in str(run.certified.settlement["reason"])
         assert balances == dict.fromkeys(balances, 5_000_000)
-
-    def test_a_payee_that_died_and_came_back_while_its_money_was_held_is_paid_once(
-        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        died: list[bool] = []
-
-        def verify_while_the_seller_dies(record: bytes) -> None:
-            if not died:
-                died.append(True)
-                networks[0].kill("seller")
-                networks[0].start("seller")
-                networks[0].wait_ready()
-            verify_record(record)
-
-        monkeypatch.setattr("bench.certification.verify_record", verify_while_the_seller_dies)
-        with CertifiedSession(shipped(), SHORT, runs=tmp_path) as session:
-            session.announce()
-            run = session.conclude(session.runner.run(), report=False)
-            earned_sat = settled_sat(networks[0], "seller") - 5_000_000
-        assert died
-        settlement: Any = run.certified.settlement
-        assert (run.certified.verdict, settlement["status"]) == ("PASS", "settled"), run.certified.reasons
-        assert earned_sat == settlement["lightning"]["paid_msat"]["import_energy"] // 1000
 
     def test_a_session_whose_hub_died_is_certified_unpaid_and_says_so(
         self, tmp_path: Path, networks: list[LightningNetwork]
