@@ -59,6 +59,7 @@ _BEGUN = {DebtState.NEW, DebtState.INVOICED}
 _LOOK_S = 0.02
 _TIMES_LOST = 3  # so often may the payee's node lose the money of one debt within one call
 _DUST_MSAT = 330_000  # BOLT 3: the least dust limit for an output to a script hash (P2WSH)
+_LND_DUST_MSAT = 354_000  # the limit that lnd states for its channels (lnwallet.DustLimitUnknownWitness)
 _OUTPUT_MSAT = 1_000_000  # has an output up to 3.6 sat per virtual byte: 354 sat and 703 weight units (BOLT 3)
 _BACK_S = 2.0  # a cancelled HTLC is back within some hundred milliseconds
 
@@ -159,7 +160,7 @@ class Cashier:
                 return self._pay(name)
             except PaymentFailed:
                 debt = self._journal.debts[name]
-                if self._losses(debt, of_payer=True):
+                if self._payers_channel_closed(debt):
                     continue
                 if not self._lost_by_payee(debt):
                     raise
@@ -182,6 +183,8 @@ class Cashier:
             self._end_closed(debt)
             debt = self._journal.debts[name]
         debt, state = self._invoiced(debt)
+        if state is InvoiceState.ACCEPTED and not self._whole(debt):  # found so after a crash
+            debt, state = self._invoiced(self._journal.debts[name])
         if state is not InvoiceState.ACCEPTED:
             try:
                 _afresh(payer, lambda: self._begin_hold(debt, payer, payee), unless=lambda: self._losses(debt))
@@ -204,12 +207,10 @@ class Cashier:
             if state not in {InvoiceState.ACCEPTED, InvoiceState.SETTLED}:
                 return False
             try:
-                lost = self._lost_by_payee(debt)
+                if self._whole(debt):
+                    return True
             except NOT_NOW:  # a payer who is away cannot take his money back; `settle` finds out if he has it already
                 return True
-            if not lost:
-                return True
-            self._begin_anew(debt)
         self.hold(name)
         return True
 
@@ -239,14 +240,25 @@ class Cashier:
         debt = self._journal.debts[name]
         if debt.state is DebtState.CANCELLED:
             return debt
-        if debt.state in {DebtState.SETTLING, DebtState.PAID} or debt.keysend:
+        if debt.state in {DebtState.SETTLING, DebtState.PAID} or debt.decided:
             raise SettlementError(f"{name!r} is {debt.state.value}; it cannot be cancelled any more")
+        payee = self.node(debt.payee)
+        try:
+            if payee.lookup_invoice(debt.payment_hash).state is InvoiceState.SETTLED:
+                raise self._has_the_money(debt)
+        except LndNotFound:
+            pass  # never made, or a spontaneous payment that never arrived
         if debt.state is not DebtState.CANCELLING:
             debt = self._journal.move(name, DebtState.CANCELLING, words=words)
         try:
-            self.node(debt.payee).cancel_invoice(debt.payment_hash)
+            payee.cancel_invoice(debt.payment_hash)
+        except InvoiceClosed as error:  # it came this very moment
+            raise self._has_the_money(debt) from error
         except LndNotFound:
-            return self._journal.move(name, DebtState.CANCELLED)  # the payee never had the invoice, so nobody paid it
+            if not debt.keysend:
+                return self._journal.move(name, DebtState.CANCELLED)  # the payee never had it, so nobody paid it
+            if self._close_hash(debt) is InvoiceState.SETTLED:
+                raise self._has_the_money(debt) from None
         self._dead(debt)
         return self._journal.move(name, DebtState.CANCELLED, lost=_to_json(self._losses(debt)))
 
@@ -317,11 +329,12 @@ class Cashier:
             raise SettlementError(f"{name!r} is {debt.state.value}; only money that is held can be settled")
         payee = self.node(debt.payee)
         if debt.state is DebtState.HELD:
-            self._journal.move(name, DebtState.SETTLING, evidence_sha256=evidence_sha256 or debt.evidence_sha256)
+            self._journal.move(name, DebtState.SETTLING, evidence_sha256=debt.evidence_sha256 or evidence_sha256)
         try:
             payee.settle_invoice(debt.preimage)
         except InvoiceClosed as error:
-            self._journal.move(name, DebtState.CANCELLED, words=str(error))
+            lost = _to_json(self._losses(debt))
+            self._journal.move(name, DebtState.CANCELLED, words=str(error), lost=lost)
             raise
         return self._paid(name, self._outcome(debt))
 
@@ -387,16 +400,55 @@ class Cashier:
         lost = _to_json(self._losses(debt))
         return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="", lost=lost)
 
+    def _has_the_money(self, debt: Debt) -> SettlementError:
+        """What to raise when a debt to be cancelled turns out to be paid; it is on the way to that again."""
+        if debt.state is DebtState.CANCELLING:
+            self._journal.move(debt.name, DebtState.SETTLING if debt.held else DebtState.INVOICED)
+        return SettlementError(
+            f"{debt.name!r} cannot be cancelled: node {self.node(debt.payee).name!r} has its money already; release or "
+            "pay again, and it is written down as paid"
+        )
+
+    def _whole(self, debt: Debt) -> bool:
+        """Whether all of the money that an accepted invoice claims is under way; if not, the debt is begun anew."""
+        if self._lost_by_payee(debt):
+            self._begin_anew(debt)
+            return False
+        payment = self.node(debt.payer).track(debt.payment_hash)
+        if payment.state is PaymentState.IN_FLIGHT and payment.under_way_msat < debt.amount_msat:
+            self._renew(debt)  # one of several parts was lost; the others go back
+            return False
+        return True
+
     def _lost_by_payee(self, debt: Debt) -> bool:
-        """Whether the payer's payment failed although the payee's invoice says accepted or settled (see above)."""
+        """Whether the payer's payment failed although the payee's invoice says accepted or settled (see above).
+
+        Only when nodes on the way have said of every part that it failed, and none of them because of a closed channel
+        other than the one to the payee: behind any other the payee may be paid all the same, now or later.
+        """
         try:
             state = self.node(debt.payee).lookup_invoice(debt.payment_hash).state
             if state not in {InvoiceState.ACCEPTED, InvoiceState.SETTLED}:
                 return False
-            failed = self.node(debt.payer).track(debt.payment_hash).state is PaymentState.FAILED
-            return failed and not self._losses(debt, of_payer=True)
+            payment = self.node(debt.payer).track(debt.payment_hash)
         except LndNotFound:
             return False
+        told = payment.state is PaymentState.FAILED and payment.failed > 0 and not payment.silent
+        return told and all(part.at_hop and part.to_payee for part in payment.closed_on)
+
+    def _payers_channel_closed(self, debt: Debt) -> bool:
+        """Whether a part of a failed payment was in a channel of the payer that is closed now."""
+        if debt.state is DebtState.NEW and not debt.keysend:
+            return False  # nothing was sent for this preimage
+        payer = self.node(debt.payer)
+        try:
+            payment = payer.track(debt.payment_hash)
+        except LndNotFound:
+            return False
+        if payment.state is not PaymentState.FAILED:
+            return False
+        own = {channel.channel_id for channel in payer.channels()}
+        return any(not part.at_hop and part.channel_id not in own for part in payment.closed_on)
 
     def _begin_anew(self, debt: Debt) -> Debt:
         """The debt with another preimage, after the payee's node lost its money: the old invoice is dead or is made so.
@@ -409,17 +461,17 @@ class Cashier:
         lost = _to_json(self._losses(debt))
         return self._journal.move(debt.name, DebtState.NEW, preimage=fresh_preimage(), payment_request="", lost=lost)
 
-    def _losses(self, debt: Debt, *, of_payer: bool = False) -> tuple[Lost, ...]:
-        """What forced closes took of a payment that failed, as far as it is not written down; the payer's own alone."""
+    def _losses(self, debt: Debt) -> tuple[Lost, ...]:
+        """What forced closes took of a payment that failed, as far as it is not written down."""
         if debt.state is DebtState.NEW and not debt.keysend:
             return ()  # nothing was sent for this preimage
         try:
             payment = self.node(debt.payer).track(debt.payment_hash)
         except LndNotFound:
             return ()
-        return self._taken(debt, payment, of_payer=of_payer) if payment.state is PaymentState.FAILED else ()
+        return self._taken(debt, payment) if payment.state is PaymentState.FAILED else ()
 
-    def _taken(self, debt: Debt, payment: Payment, *, of_payer: bool = False) -> tuple[Lost, ...]:
+    def _taken(self, debt: Debt, payment: Payment) -> tuple[Lost, ...]:
         """The parts of a payment that a forced close gave to the miner.
 
         lnd fails a part with its channel when the closing commitment has no output for it, and when an output came back
@@ -427,7 +479,7 @@ class Cashier:
         is under every dust limit. What the payee had not accepted may not have been in that commitment at all; then it
         is "at most", and what would have had an output is not told.
         """
-        parts = [part for part in payment.closed_on if not part.at_hop or (part.to_payee and not of_payer)]
+        parts = [part for part in payment.closed_on if not part.at_hop or part.to_payee]
         if not parts:
             return ()
         payer = self.node(debt.payer)
@@ -443,11 +495,11 @@ class Cashier:
                 msat=part.sent_msat,
                 channel=_short_id(part.channel_id),
                 payment_hash=debt.payment_hash,
-                at_most=not accepted,
+                at_most=not accepted or (part.sent_msat >= _DUST_MSAT and height >= part.expiry_height),
             )
             for part in parts
             if (part.at_hop or part.channel_id not in own)
-            and (height < part.expiry_height or part.sent_msat < _DUST_MSAT)
+            and (height < part.expiry_height or part.sent_msat < _LND_DUST_MSAT)
             and (accepted or part.sent_msat < _OUTPUT_MSAT)
         )
         known = {(lost.channel, lost.payment_hash) for lost in debt.lost}
@@ -456,18 +508,19 @@ class Cashier:
     def _end_closed(self, debt: Debt) -> Debt | None:
         """Write down what forced closes took of a payment; the debt when it is paid all the same, else None.
 
-        The payer's loss says nothing about the payee, who may be paid by the node before him now or later. So the hash
-        is closed at the payee's node: settled means paid, and the payer's cost was what was taken from him.
+        When the payer's channel was closed, that says nothing about the payee, who may be paid by the node before him
+        now or later. So the hash is closed at the payee's node: settled means paid. What it cost the payer is what was
+        taken from him; nothing, when his money came back over the chain after its time lock and the hub has paid.
         """
         if debt.state not in {DebtState.NEW, DebtState.INVOICED, DebtState.SETTLING}:
             return None
         lost = self._losses(debt)
-        if not lost:
-            return None
-        taken = sum(item.msat for item in lost if item.owner == debt.payer)
-        if not taken:
+        if not self._payers_channel_closed(debt):
+            if not lost:
+                return None
             self._journal.move(debt.name, debt.state, lost=_to_json(lost))
             return None
+        taken = sum(item.msat for item in lost if item.owner == debt.payer)
         if self._close_hash(debt) is InvoiceState.SETTLED:
             fee = max(0, taken - debt.amount_msat)
             return self._journal.move(debt.name, DebtState.PAID, fee_msat=fee, lost=_to_json(lost))

@@ -55,6 +55,10 @@ class StoredPayment:
     status: int = IN_FLIGHT
     preimage: bytes = b""
     reason: int = 0
+    attempted: bool = False  # an HTLC left the payer's node
+    lost_msat: int = 0  # of several parts one came back, this much of it for the payee
+    failure: int = 8  # lnrpc.Failure.FailureCode of the part that failed: INVALID_ONION_VERSION
+    at_hop: int = 1  # the node that said so; 0 is the payer
     vanished: bool = False  # killed between registering and signing: in flight for ever, in no channel
 
 
@@ -114,7 +118,9 @@ class Network:
             payment.status, payment.reason = FAILED, 2
         elif invoice.state != OPEN or invoice.amount_msat != amount_msat:
             payment.status, payment.reason = FAILED, 4
+            payment.attempted, payment.failure, payment.at_hop = True, 1, 2  # the payee says: unknown details
         else:
+            payment.attempted = True
             payer.local_msat -= amount_msat + fee
             payer.remote_msat += amount_msat + fee
             if invoice.hold:
@@ -144,6 +150,24 @@ class Network:
         """What lnd does with a hold that comes near its last block."""
         with self.changed:
             self.cancel(invoice)
+
+    def close_payers_channel(self, invoice: StoredInvoice) -> None:
+        """His channel is closed by force; the money comes back over the chain, while the hub still owes the payee."""
+        with self.changed:
+            for node in self.nodes.values():
+                payment = node.payments.get(invoice.payment_hash)
+                if payment is not None and payment.status == IN_FLIGHT:
+                    payment.failure, payment.at_hop = 21, 0  # PERMANENT_CHANNEL_FAILURE
+            self._give_back(invoice, reason=2)
+
+    def lose_part(self, invoice: StoredInvoice, msat: int) -> None:
+        """Of a payment in parts, one comes back to the payer; the invoice stays accepted."""
+        with self.changed:
+            for node in self.nodes.values():
+                payment = node.payments.get(invoice.payment_hash)
+                if payment is not None and payment.status == IN_FLIGHT:
+                    payment.lost_msat = msat
+            self.changed.notify_all()
 
     def lose(self, invoice: StoredInvoice) -> None:
         """What an lnd does that was killed before it marked an HTLC as handled: money goes back, the invoice stays."""
@@ -192,6 +216,7 @@ class Node:
         self.no_route = False
         self.lose_settled = 0  # so many payments to it are refused after its invoice was settled (killed, restarted)
         self.vanish = 0  # so many payments are registered and never leave
+        self.silent_tracks = 0  # so many questions for a payment are not answered
         self.lose_answers = 0  # so many SendPaymentV2 pay and then break their stream
         self.invoice_change: dict[str, Any] = {}  # what invoices say instead of what was asked
         self.forgot = 0  # calls of ResetMissionControl
@@ -274,9 +299,8 @@ class Node:
 
     def payment_message(self, stored: StoredPayment) -> Any:
         ln = wire().ln
-        route = ln.Route(total_amt_msat=stored.amount_msat + stored.fee_msat, total_fees_msat=stored.fee_msat)
         return ln.Payment(
-            htlcs=[ln.HTLCAttempt(status=1, route=route)] if stored.status == SUCCEEDED else [],
+            htlcs=self._parts(stored),
             payment_hash=stored.payment_hash.hex(),
             payment_preimage=stored.preimage.hex() or "00" * 32,
             value_msat=stored.amount_msat,
@@ -284,6 +308,25 @@ class Node:
             status=stored.status,
             failure_reason=stored.reason,
         )
+
+    def _parts(self, stored: StoredPayment) -> list[Any]:
+        ln = wire().ln
+        if stored.vanished or not stored.attempted:
+            return []
+        amount_msat = stored.amount_msat - stored.lost_msat
+        route = ln.Route(
+            total_amt_msat=amount_msat + stored.fee_msat,
+            total_fees_msat=stored.fee_msat,
+            total_time_lock=600,
+            hops=[
+                ln.Hop(chan_id=1 if stored.at_hop else 9, amt_to_forward_msat=amount_msat, fee_msat=stored.fee_msat),
+                ln.Hop(chan_id=2, amt_to_forward_msat=amount_msat),
+            ],
+        )
+        if stored.status != FAILED:
+            return [ln.HTLCAttempt(status=int(stored.status == SUCCEEDED), route=route)]
+        failure = ln.Failure(code=stored.failure, failure_source_index=stored.at_hop)
+        return [ln.HTLCAttempt(status=2, route=route, failure=failure)]
 
 
 @dataclass
@@ -432,6 +475,9 @@ class Router(_Service):
 
     def TrackPaymentV2(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self.node.admit(context)
+        if self.node.silent_tracks > 0:
+            self.node.silent_tracks -= 1
+            context.abort(wire().grpc.StatusCode.UNAVAILABLE, "Socket closed")
         payment = self.node.payments.get(request.payment_hash)
         if payment is None:
             context.abort(wire().grpc.StatusCode.NOT_FOUND, "payment isn't initiated")

@@ -289,6 +289,89 @@ def test_a_slice_that_was_lost_after_its_record_verified_is_held_again_and_settl
     assert books.local_msat()["charging_station"] == 2 * EURO
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_when_the_payers_own_channel_was_closed_the_payees_invoice_says_whether_he_is_paid(
+    make: Make, *, given: bool
+) -> None:
+    """His payment failed and his money came back over the chain, while the hub pays the payee."""
+    books = make(Mode.HOLD)
+    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+    (debt,) = books.settlement.debts()
+    station = books.network.nodes["charging_station"]
+    if given:
+        books.settlement._journal.write("verified", hold.hold_id, {})
+        books.settlement._journal.move(debt.name, DebtState.SETTLING, evidence_sha256="ab" * 32)
+        books.clients["charging_station"].settle_invoice(debt.preimage)
+        for node in books.network.nodes.values():  # as before the hub told him
+            for payment in node.payments.values():
+                payment.status = 1
+    books.network.close_payers_channel(station.invoices[bytes.fromhex(debt.payment_hash)])
+    sent = books.network.nodes["ev_owner"].sent
+    if given:
+        assert books.settlement.resume() == (f"hold {hold.hold_id} was paid out",)
+    else:
+        books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    (after,) = books.settlement.debts()
+    assert after.state is DebtState.PAID
+    assert after.payment_hash == debt.payment_hash, "never begun anew while the payee may be paid"
+    assert books.network.nodes["ev_owner"].sent == sent
+    assert station.invoices[bytes.fromhex(debt.payment_hash)].state == SETTLED
+
+
+def test_a_part_that_was_lost_is_noticed_before_the_preimage_is_given(make: Make) -> None:
+    books = make(Mode.HOLD)
+    total_msat = books.network.total_msat()
+    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+    (debt,) = books.settlement.debts()
+    station = books.network.nodes["charging_station"]
+    books.network.lose_part(station.invoices[bytes.fromhex(debt.payment_hash)], EURO)
+    books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    assert station.invoices[bytes.fromhex(debt.payment_hash)].state == CANCELED
+    paid_once(books, total_msat)
+
+
+def test_a_hold_that_was_lost_before_it_was_written_down_is_held_again(make: Make) -> None:
+    books = make(Mode.HOLD)
+    tab = books.settlement.hold_tab("s1", "import_energy", slice_wh=8000)
+    debt = tab.hold_next()
+    books.settlement._journal.move(debt.name, DebtState.INVOICED)  # killed before it wrote HELD
+    books.network.lose(books.network.nodes["charging_station"].invoices[bytes.fromhex(debt.payment_hash)])
+    again = tab.hold_next()
+    assert (again.name, again.state) == (debt.name, DebtState.HELD)
+    assert again.payment_hash != debt.payment_hash
+    assert books.local_msat()["ev_owner"] == 48 * EURO
+
+
+def test_a_payment_that_was_made_is_not_cancelled_but_written_down_as_paid(make: Make) -> None:
+    books = make(Mode.POST_PAID, times=Times(pay_s=2, resolve_s=0.5, hold_s=1.0), call_s=1.0)
+    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+    van = books.network.nodes["ev_owner"]
+    van.lose_answers = 1
+    van.silent_tracks = 100  # the payee is paid, and the payer cannot be asked for a moment
+    with pytest.raises(LndError):
+        books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    with pytest.raises(SettlementError, match="cannot be cancelled: node 'charging_station' has its money already"):
+        books.settlement.cancel(hold.hold_id)
+    van.silent_tracks = 0
+    books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+    assert [debt.state for debt in books.settlement.debts()] == [DebtState.PAID]
+    assert books.local_msat()["charging_station"] == 2 * EURO
+    assert van.sent == 1
+
+
+def test_a_spontaneous_payment_that_failed_can_be_cancelled_and_its_hash_takes_no_money_any_more(make: Make) -> None:
+    books = make(Mode.STREAM)
+    van, station = books.network.nodes["ev_owner"], books.network.nodes["charging_station"]
+    tab = books.settlement.stream_tab("s1", "import_energy", keysend=True, every_s=60.0)
+    van.no_route = True
+    tab.tick(now_s=0.0, total_wh=0)
+    assert "no route" in tab.tick(now_s=60.0, total_wh=100).reason
+    tab.give_up()
+    (debt,) = books.settlement.debts()
+    assert debt.state is DebtState.CANCELLED
+    assert station.invoices[bytes.fromhex(debt.payment_hash)].state == CANCELED
+
+
 def test_a_hold_of_which_one_line_fails_gives_the_others_back(make: Make) -> None:
     books = make(Mode.HOLD)
     before = books.local_msat()

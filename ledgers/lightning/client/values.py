@@ -137,8 +137,9 @@ class Closing:
 class Payment:
     """A payment as the payer's node knows it. `reason` is lnd's name of the failure, empty when there is none.
 
-    `under_way` are the payer's channels of the parts that are neither settled nor back. `closed_on` are parts that
-    failed with a channel; whether that is really closed, its owner says.
+    `under_way` are the payer's channels of the parts that are neither settled nor back, `under_way_msat` is what these
+    bring the payee. `closed_on` are parts that failed with a channel; whether that is really closed, its owner says.
+    `failed` counts the parts of which a node has said why they failed, `silent` those of which nobody has.
     """
 
     payment_hash: str
@@ -149,6 +150,9 @@ class Payment:
     reason: str
     parts: int
     under_way: tuple[int, ...] = ()
+    under_way_msat: int = 0
+    failed: int = 0
+    silent: int = 0
     closed_on: tuple[LostPart, ...] = ()
 
     @property

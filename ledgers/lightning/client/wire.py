@@ -66,7 +66,7 @@ _INVOICE_STATES = {
     2: InvoiceState.CANCELED,
     3: InvoiceState.ACCEPTED,
 }
-_PART_UNDER_WAY, _PART_SUCCEEDED = 0, 1  # lnrpc.HTLCAttempt.HTLCStatus
+_PART_UNDER_WAY, _PART_SUCCEEDED, _PART_FAILED = 0, 1, 2  # lnrpc.HTLCAttempt.HTLCStatus
 _CHANNEL_GONE = 21  # lnrpc.Failure.FailureCode: PERMANENT_CHANNEL_FAILURE
 _PAYMENT_STATES = {2: PaymentState.SUCCEEDED, 3: PaymentState.FAILED}  # all others (0, 1, and 4 since 0.18) go on
 _REASONS = {
@@ -485,6 +485,13 @@ def read_payment(message: Any) -> Payment:
         under_way=tuple(
             part.route.hops[0].chan_id for part in message.htlcs if part.status == _PART_UNDER_WAY and part.route.hops
         ),
+        under_way_msat=sum(
+            part.route.total_amt_msat - part.route.total_fees_msat
+            for part in message.htlcs
+            if part.status == _PART_UNDER_WAY
+        ),
+        failed=sum(part.status == _PART_FAILED and part.HasField("failure") for part in message.htlcs),
+        silent=sum(part.status == _PART_FAILED and not part.HasField("failure") for part in message.htlcs),
         closed_on=tuple(
             _lost_part(part.route, part.failure.failure_source_index)
             for part in message.htlcs
