@@ -351,3 +351,21 @@ def test_a_spontaneous_payment_that_had_no_way_is_made_before_the_record_is_held
     hold = books.settlement.hold(quoted(books.settlement, import_wh=900, export_wh=0, available_s=0))
     books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
     assert books.local_msat()["charging_station"] == 225_000
+
+
+# ---------------------------------------------------------------------------------------- sessions settled side by side
+
+
+def test_what_sessions_side_by_side_left_together_is_brought_and_told_and_the_receipt_holds(make: Make) -> None:
+    books = make(Mode.POST_PAID)
+    records = [RECORD + bytes([number]) for number in range(4)]
+    small = {"import_wh": 0, "export_wh": Decimal("5.5"), "available_power_w": 100, "available_s": 980}
+    beside = [books.settlement.hold(quoted(books.settlement, record, **small)) for record in records[:3]]
+    for hold, record in zip(beside, records, strict=False):
+        books.settlement.release(hold.hold_id, record=record, verify=holds)
+    assert 3_249 < books.settlement.carried("aggregator", "ev_owner") < 3_250
+    hold = books.settlement.hold(quoted(books.settlement, records[3], import_wh=0))
+    receipt = books.settlement.release(hold.hold_id, record=records[3], verify=holds)
+    found = checked(receipt, records[3])
+    assert found.endswith("; 3249 msat of v2g_energy brought from earlier sessions, not checked here")
+    assert books.settlement.carried("aggregator", "ev_owner") < 1
