@@ -268,4 +268,5 @@ def _moved(debt: Debt, body: Mapping[str, Json]) -> Debt:
         words=str(body.get("words", debt.words)),
         lost=(*debt.lost, *(Lost.read(item) for item in lost)),
         earlier=(*debt.earlier, debt.preimage) if "preimage" in body else debt.earlier,
+        held=body.get("held", debt.held) is True,
     )

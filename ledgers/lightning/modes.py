@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -49,7 +49,11 @@ class Mode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """One kind of energy of one session: who pays whom at which price, and where it is written down."""
+    """One kind of energy of one session: who pays whom at which price, and where it is written down.
+
+    `require_unbound` raises SettlementError once the session has become a record: what is begun after that would be
+    paid on top of it.
+    """
 
     session_id: str
     kind: str
@@ -61,6 +65,7 @@ class Tab:
     journal: Journal
     cashier: Cashier
     guard: threading.RLock
+    require_unbound: Callable[[], None]
 
     def debts(self) -> list[Debt]:
         """This tab's debts, oldest first."""
@@ -116,10 +121,12 @@ class HoldTab:
         """Have the next slice's money held (`energy_wh`: thinner than the others, for the last one).
 
         Energy may flow when this has returned. Raises PaymentFailed, InvoiceClosed, ... when no money came; the slice
-        is cancelled then. A slice that a crash left half-held is the next one.
+        is cancelled then. A slice that a crash left half-held is the next one. Raises SettlementError for a session
+        that is bound to its record.
         """
         tab = self._tab
         with tab.guard:
+            tab.require_unbound()
             for debt in tab.debts():
                 if debt.decided:
                     tab.cashier.settle(debt.name)
@@ -208,7 +215,7 @@ class StreamTab:
         """Tell the energy so far; pays when it is time, and says whether energy may go on.
 
         A payment that fails is not an exception here: it is told in the answer, tried again at the next tick, and
-        stops the energy `grace_s` after the first miss.
+        stops the energy `grace_s` after the first miss. For a session that is bound to its record nothing new is begun.
         """
         if self._last_s is None:
             self._last_s = now_s
@@ -256,6 +263,7 @@ class StreamTab:
                 if unpaid_wh > 0:
                     amount = tab.till().take(tab.worth(unpaid_wh))
                     if amount >= SMALLEST_PAYMENT_MSAT:
+                        tab.require_unbound()
                         debt = tab.debt(
                             len(tab.debts()), STREAM_TERMS, unpaid_wh, amount, held=False, keysend=self._keysend
                         )
@@ -275,6 +283,11 @@ class StreamTab:
             lasting = [debt for debt in self._tab.debts() if debt.state not in _GIVEN_UP]
         self._paid_wh = sum((_energy(debt) for debt in lasting), Fraction(0))
         self._waiting = any(debt.state in _BEGUN for debt in lasting)
+
+
+def is_streamed(debt: Debt) -> bool:
+    """Whether a debt is a payment of a stream: for energy that has flowed, so it is owed whatever becomes of it."""
+    return isinstance(debt.terms, Mapping) and debt.terms.get("schema") == STREAM_TERMS
 
 
 def write_slice_record(debt: Debt, delivered_wh: Decimal, meter: Identity) -> bytes:

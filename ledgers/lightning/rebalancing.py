@@ -13,7 +13,8 @@ payment may come back over another channel than it should, even over the one tha
 that cannot happen; the planner prefers such payers. When it happened the next look sees it.
 
 Each payment is written into a journal with its preimage before a node hears of it, and its hash is the key: after any
-end `resume` finds out how it stands by TrackPaymentV2, and never pays again what was paid.
+end `resume` finds out how it stands by TrackPaymentV2, and never pays again what was paid. One that lnd calls in flight
+for ever, though no channel has it (see `cashier`), ends when its invoice is cancelled: nobody can take it any more.
 """
 
 from __future__ import annotations
@@ -283,14 +284,22 @@ class Rebalancer:
     def resume(self) -> tuple[PaidCircle, ...]:
         """Find out how payments ended that an earlier process began; none is begun anew.
 
-        Returns those that were paid. Raises OutcomeUnknown while a node cannot tell.
+        Returns those that were paid. Raises OutcomeUnknown while a node cannot tell, and what else a node says, after
+        all others were asked for.
         """
         found = []
+        troubles: list[SettlementError] = []
         for debt in list(self._journal.debts.values()):
-            if debt.state not in {DebtState.PAID, DebtState.CANCELLED}:
+            if debt.state in {DebtState.PAID, DebtState.CANCELLED}:
+                continue
+            try:
                 done = self._ended(debt)
-                if done is not None:
-                    found.append(done)
+            except SettlementError as error:
+                troubles.append(error)
+            else:
+                found += [] if done is None else [done]
+        if troubles:
+            raise troubles[0]
         return tuple(found)
 
     def run(self, targets: Targets = as_opened, *, dry_run: bool = False, most: int = MOST_PAYMENTS) -> Rebalanced:
@@ -421,6 +430,9 @@ class Rebalancer:
             self._journal.move(debt.name, DebtState.CANCELLED, words="it was never sent")
             return None
         if payment.state is PaymentState.IN_FLIGHT:
+            if _is_lost(client, debt.payment_hash):
+                self._journal.move(debt.name, DebtState.CANCELLED, words="its node lost it, and nobody can take it")
+                return None
             raise OutcomeUnknown(
                 f"node {client.name!r}: how circular payment {debt.payment_hash[:16]}... ended is not known yet; ask "
                 "again, it is never paid twice",
@@ -468,6 +480,13 @@ class Rebalancer:
 
 
 # Private --------------------------------------------------------------------------------------------------------------
+
+
+def _is_lost(client: LndClient, payment_hash: str) -> bool:
+    """Whether a payment of a node to itself is in flight in name alone: its invoice is cancelled, no channel has it."""
+    if client.lookup_invoice(payment_hash).state is not InvoiceState.CANCELED:
+        return False
+    return _let_go(client, payment_hash) and not client.closings()
 
 
 def _let_go(client: LndClient, payment_hash: str) -> bool:

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,11 +33,11 @@ from ledgers.embedded.frames import write_atomically
 from ledgers.errors import LedgerCorrupt, RecordError, SettlementError
 from ledgers.identity import Identity, signature_holds
 from ledgers.lightning.cashier import Cashier, Times
-from ledgers.lightning.client.errors import InvoiceClosed
+from ledgers.lightning.client.errors import LndError, PaymentFailed
 from ledgers.lightning.client.lnd import LndClient
 from ledgers.lightning.client.values import FeeLimit
-from ledgers.lightning.journal import Debt, DebtState, Journal, debts_of
-from ledgers.lightning.modes import HoldTab, Mode, StreamTab, Tab
+from ledgers.lightning.journal import Debt, DebtState, Journal, debts_of, fresh_preimage
+from ledgers.lightning.modes import HoldTab, Mode, StreamTab, Tab, is_streamed
 from ledgers.lightning.pricing import (
     SMALLEST_PAYMENT_MSAT,
     Rate,
@@ -54,6 +55,8 @@ from ledgers.tariff import Tariff
 
 HELD = "held"
 
+_BEGUN = {DebtState.NEW, DebtState.INVOICED}
+_GIVEN_BACK = {DebtState.CANCELLING, DebtState.CANCELLED}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Pair = tuple[str, str]
@@ -133,7 +136,8 @@ class LightningSettlement:
     def hold(self, quote: Quote) -> Hold:
         """Set aside what is still due for a quote; the same quote again gives the same hold.
 
-        Mode hold: the money waits at the payees' nodes. The other modes: it is made sure that it can be paid.
+        Mode hold: the money waits at the payees' nodes. The other modes: it is made sure that it can be paid. What the
+        session had decided or begun to pay while its energy flowed is finished first, because it is subtracted.
         Raises SettlementError (NotEnoughMoney, NoRoute, ...) when it cannot; nothing is held then.
         """
         with self._guard:
@@ -142,13 +146,15 @@ class LightningSettlement:
             known = self._books.holds.get(hold_id)
             if known is None or known.hold.status == "cancelled":
                 self._require_free(quote)
+                self._finish_advances(quote.record_sha256)
                 dues = self._dues(quote)
                 self._require_liquidity(dues)
                 debts = self._last_debts(hold_id, quote.record_sha256, dues)
                 self._journal.write(
                     "hold", hold_id, {"quote": quote.to_json(), "dues": [due.to_json() for due in dues]}, debts
                 )
-            if self._books.holds[hold_id].hold.status == "held":
+            known = self._books.holds[hold_id]
+            if known.hold.status == "held" and not known.verified:  # a verified one only wants to be paid out
                 self._hold_all(hold_id)
             return self._books.holds[hold_id].hold
 
@@ -156,7 +162,8 @@ class LightningSettlement:
         """Verify the record and pay out; a record is paid once.
 
         Raises SettlementError for another record than the one held for, and whatever `verify` raises; then nothing has
-        moved and the hold stands. When a payment fails or a node is away, calling it again goes on where it was.
+        moved and the hold stands. When a payment fails or a node is away, calling it again goes on where it was. Held
+        money that a node gives back after the record was verified is paid without a hold.
         """
         with self._guard:
             self._journal.require_open()
@@ -345,7 +352,11 @@ class LightningSettlement:
         )
 
     def bind(self, session_id: str, record_sha256: str) -> None:
-        """Say which record a session became, so that `hold` subtracts what was paid while it ran; once."""
+        """Say which record a session became, so that `hold` subtracts what was paid while it ran; once, before it.
+
+        Nothing new is begun for the session after that. Raises SettlementError for another record or session than
+        before, and when the record is held or settled already, because then nothing was subtracted.
+        """
         with self._guard:
             known = self._books.sessions.get(record_sha256)
             if known is not None and known != session_id:
@@ -354,35 +365,35 @@ class LightningSettlement:
                 if session == session_id and other != record_sha256:
                     raise SettlementError(f"session {session_id!r} became record {other[:16]}... already")
             if known is None:
+                self._require_not_settled(record_sha256)
+                for hold_id, held in self._books.holds.items():
+                    if held.hold.record_sha256 == record_sha256 and held.hold.status == "held":
+                        raise SettlementError(
+                            f"hold {hold_id} does not subtract what session {session_id!r} paid; cancel it, bind the "
+                            "session, and hold again"
+                        )
                 self._journal.write("bind", session_id, {"record_sha256": record_sha256})
 
     def resume(self) -> tuple[str, ...]:
         """After a crash: finish what was decided, ask for every outcome that is not known; returns what was done.
 
-        Holds whose record was verified are paid out, half-made payments are paid, cancellations are carried out. What
-        was not decided stays as it is. Raises what a node says when it is still away; call it again then.
+        Slices and holds whose record was verified are paid out, half-made payments and those of streams are paid,
+        cancellations are carried out. What was not decided stays as it is. One that fails does not keep the others;
+        the first trouble is raised at the end, with the number of all. Call it again then.
         """
         done: list[str] = []
+        troubles: list[SettlementError] = []
         with self._guard:
             self._journal.require_open()
-            for hold_id, known in list(self._books.holds.items()):
-                if known.verified and known.hold.status == "held":
-                    self._pay_out(hold_id)
-                    done.append(f"hold {hold_id} was paid out")
-            for payment_id, payment in list(self._books.payments.items()):
-                if self._debt(f"pay.{payment_id}").state is not DebtState.PAID:
-                    self._cashier.pay(f"pay.{payment_id}")
-                    done.append(f"payment {payment_id!r} was made")
-                if not payment.refunded and f"refund.{payment_id}" in self._journal.debts:
-                    self.refund(payment_id)
-                    done.append(f"payment {payment_id!r} was refunded")
-            for debt in list(self._journal.debts.values()):
-                if debt.state is DebtState.CANCELLING:
-                    self._cashier.cancel(debt.name)
-                    done.append(f"{debt.name!r} was cancelled")
-                elif debt.decided:
-                    self._cashier.settle(debt.name)
-                    done.append(f"{debt.name!r} was settled")
+            for step, words in self._unfinished():
+                try:
+                    step()
+                except SettlementError as error:
+                    troubles.append(error)
+                else:
+                    done.append(words)
+        if troubles:
+            raise _first(troubles)
         return tuple(done)
 
     def debts(self) -> tuple[Debt, ...]:
@@ -408,6 +419,31 @@ class LightningSettlement:
             self._journal.close()
 
     # Private: holding.
+
+    def _finish_advances(self, record_sha256: str) -> None:
+        """Settle, cancel or pay what a record's session had decided; what ends cancelled is due with the record."""
+        session = self._books.sessions.get(record_sha256)
+        for debt in list(self._journal.debts.values()):
+            if session is None or debt.subject != session:
+                continue
+            try:
+                if debt.decided:
+                    self._cashier.settle(debt.name)
+                elif debt.state is DebtState.CANCELLING:
+                    self._cashier.cancel(debt.name)
+                elif is_streamed(debt) and debt.state in _BEGUN:
+                    self._pay_or_cancel(debt)
+            except SettlementError:
+                if self._debt(debt.name).state is not DebtState.CANCELLED:
+                    raise
+
+    def _pay_or_cancel(self, debt: Debt) -> None:
+        try:
+            self._cashier.pay(debt.name)
+        except PaymentFailed:
+            if debt.keysend:  # nobody can cancel it
+                raise
+            self._cashier.cancel(debt.name)
 
     def _dues(self, quote: Quote) -> tuple[Due, ...]:
         session = self._books.sessions.get(quote.record_sha256)
@@ -477,8 +513,7 @@ class LightningSettlement:
             yield
         except SettlementError:
             known = self._hold(hold_id)
-            given_back = {DebtState.CANCELLED, DebtState.CANCELLING}
-            if known.hold.status == "held" and any(self._debt(name).state in given_back for name in known.debts):
+            if known.hold.status == "held" and any(self._debt(name).state in _GIVEN_BACK for name in known.debts):
                 self.cancel(hold_id)
             raise
 
@@ -507,19 +542,28 @@ class LightningSettlement:
     def _pay_out(self, hold_id: str) -> LightningReceipt:
         known = self._hold(hold_id)
         for name in known.debts:
-            debt = self._debt(name)
-            if debt.held:
-                try:
-                    self._cashier.settle(name, evidence_sha256=known.hold.record_sha256)
-                except InvoiceClosed as error:
-                    raise SettlementError(
-                        f"hold {hold_id} expired at the payee's node before {name!r} was settled; it is paid in part "
-                        f"({error})"
-                    ) from error
-            else:
+            if self._debt(name).held:
+                self._settle_held(name, known.hold.record_sha256)
+            if not self._debt(name).held:
                 self._cashier.pay(name)
         self._journal.write("release", hold_id, {"settled_utc": utc_text(self._wall_utc_s())})
         return self._write_receipt(hold_id)
+
+    def _settle_held(self, name: str, record_sha256: str) -> None:
+        """Take held money; what was given back since the record verified becomes a debt that is paid without a hold."""
+        if self._debt(name).state not in _GIVEN_BACK:
+            try:
+                self._cashier.settle(name, evidence_sha256=record_sha256)
+            except SettlementError:
+                if self._debt(name).state not in _GIVEN_BACK:
+                    raise
+            else:
+                return
+        self._journal.move(name, DebtState.CANCELLING)  # cancelled once more: the old hash must be dead at both nodes
+        if self._cashier.cancel(name).state is DebtState.CANCELLED:
+            self._journal.move(
+                name, DebtState.NEW, preimage=fresh_preimage(), payment_request="", evidence_sha256="", held=False
+            )
 
     def _payments_of(self, known: _Known) -> tuple[PaidDebt, ...]:
         session = self._books.sessions.get(known.hold.record_sha256)
@@ -573,6 +617,26 @@ class LightningSettlement:
 
     # Private: the rest.
 
+    def _unfinished(self) -> Iterator[tuple[Callable[[], object], str]]:
+        """What is decided and not done, with the words for it when it is; first what can expire."""
+        of_holds = {name for known in self._books.holds.values() for name in known.debts}
+        for debt in list(self._journal.debts.values()):
+            if debt.decided and debt.name not in of_holds:
+                yield partial(self._cashier.settle, debt.name), f"{debt.name!r} was settled"
+        for hold_id, known in list(self._books.holds.items()):
+            if known.verified and known.hold.status == "held":
+                yield partial(self._pay_out, hold_id), f"hold {hold_id} was paid out"
+        for debt in list(self._journal.debts.values()):
+            if debt.state is DebtState.CANCELLING:
+                yield partial(self._cashier.cancel, debt.name), f"{debt.name!r} was cancelled"
+            elif is_streamed(debt) and debt.state in _BEGUN:
+                yield partial(self._cashier.pay, debt.name), f"{debt.name!r} was paid"
+        for payment_id, payment in list(self._books.payments.items()):
+            if self._debt(f"pay.{payment_id}").state is not DebtState.PAID:
+                yield partial(self._cashier.pay, f"pay.{payment_id}"), f"payment {payment_id!r} was made"
+            if not payment.refunded and f"refund.{payment_id}" in self._journal.debts:
+                yield partial(self.refund, payment_id), f"payment {payment_id!r} was refunded"
+
     def _tab(self, session_id: str, kind: str, times: Times | None) -> Tab:
         if not _NAME.fullmatch(session_id):
             raise SettlementError(f"{session_id!r} is not a name of letters, digits, dot, dash and underscore")
@@ -594,6 +658,7 @@ class LightningSettlement:
                 wall_unix_s=self._wall_utc_s,
             ),
             guard=self._guard,
+            require_unbound=partial(self._require_unbound, session_id),
         )
 
     def _require_payable(self, payer: str, payee: str, amount_micro: int, payment_id: str) -> None:
@@ -608,6 +673,14 @@ class LightningSettlement:
             raise SettlementError(f"account {HELD!r} moves by hold, release and cancel only")
         if payer == payee:
             raise SettlementError(f"payer and payee are both {payer!r}")
+
+    def _require_unbound(self, session_id: str) -> None:
+        for record_sha256, session in self._books.sessions.items():
+            if session == session_id:
+                raise SettlementError(
+                    f"session {session_id!r} became record {record_sha256[:16]}... already; what it still owes is paid "
+                    "with that, nothing new is begun"
+                )
 
     def _require_not_settled(self, record_sha256: str) -> None:
         if record_sha256 in self._books.settled:
@@ -641,6 +714,7 @@ class _Books:
         self.holds: dict[str, _Known] = {}
         self.rounds: dict[str, int] = {}  # how often a quote was held
         self.payments: dict[str, Payment] = {}
+        self._rests: dict[str, Fraction] = {}  # what rounding a payment left to be carried
         self.settled: set[str] = set()
         self.sessions: dict[str, str] = {}
         self.carried: dict[Pair, Fraction] = {}
@@ -656,9 +730,12 @@ class _Books:
             if not isinstance(amount, int):
                 raise RecordError("a payment's amount is no integer")
             self.payments[name] = Payment(name, payer, payee, amount, str(body["memo"]), refunded=False)
-            self._carry((payer, payee), Fraction(str(body["rest_msat"])))
+            self._rests[name] = Fraction(str(body["rest_msat"]))
+            self._carry((payer, payee), self._rests[name])
         elif kind == "refund":
-            self.payments[name] = replace(self.payments[name], refunded=True)
+            payment = self.payments[name]
+            self.payments[name] = replace(payment, refunded=True)
+            self._carry((payment.payer, payment.payee), -self._rests[name])
         elif kind == "bind":
             self.sessions[str(body["record_sha256"])] = name
         else:
@@ -689,6 +766,17 @@ class _Books:
 
     def _carry(self, pair: Pair, msat: Fraction) -> None:
         self.carried[pair] = self.carried.get(pair, Fraction(0)) + msat
+
+
+def _first(troubles: Sequence[SettlementError]) -> SettlementError:
+    """The first trouble, of its own kind; says how many there were when it was not alone."""
+    first = troubles[0]
+    if len(troubles) == 1:
+        return first
+    sentence = f"{first}; {len(troubles)} payments could not be finished, this is the first"
+    if isinstance(first, LndError):
+        return type(first)(sentence, node=first.node, call=first.call, code=first.code, words=first.words)
+    return SettlementError(sentence)
 
 
 def _due(document: Json) -> Due:

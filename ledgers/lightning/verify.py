@@ -1,14 +1,17 @@
-"""Checks, offline, the Lightning part of a settlement receipt; nothing in it is believed that can be computed again.
+"""Checks the Lightning part of a settlement receipt; nothing in it is believed that can be computed again.
 
 In both directions. From the record to the money: each line's exact amount is computed again from quantity, price and
-rate, and must be what was paid, less what was paid back and what is carried on. From the money to the record: each
-preimage must hash to its payment hash, each invoice's text must name that hash, the amount and the payee's node, be
-signed by that node, and carry the hash of this usage record, or of terms that name its session.
+rate, and must be what was paid, less what was paid back and what is carried on. What was paid while energy flowed must
+be the payments under a session's terms, and each slice among them must name the signed record it was settled for. From
+the money to the record: each preimage must hash to its payment hash, each invoice's text must name that hash, the
+amount and the payee's node, be signed by that node, and carry the hash of this usage record, or of terms that name its
+session.
 
-What it cannot see. Whether a node was really the driver's: the keys of both stand in the receipt, and its signer
-vouches for them. And preimages are made by the settlement, which must find every payment again after a crash; so they
-prove that money moved to whoever trusts the receipt's signer not to have written one down without a payment. To anybody
-else the nodes' own books are the proof. A spontaneous payment has no invoice either, and is counted by itself.
+What it cannot see. What earlier sessions left: their receipts have it, and it is told when it is worth a payment.
+Whether a node was really the driver's: the keys of both stand in the receipt, and its signer vouches for them. And
+preimages are made by the settlement, which must find every payment again after a crash; so they prove that money moved
+to whoever trusts the receipt's signer not to have written one down without a payment. To anybody else the nodes' own
+books are the proof. A spontaneous payment has no invoice either, and is counted by itself.
 """
 
 from __future__ import annotations
@@ -25,12 +28,14 @@ from ledgers.canonical import Json, sha256_hex, to_canonical
 from ledgers.errors import RecordError, SettlementError
 from ledgers.lightning.bolt11 import read_invoice_text
 from ledgers.lightning.client.values import hash_of
+from ledgers.lightning.modes import SLICE_TERMS
 from ledgers.lightning.pricing import SMALLEST_PAYMENT_MSAT, Rate
 from ledgers.ports import QuoteLine
 from ledgers.tariff import Price
 
 _FRACTION = re.compile(r"-?[0-9]{1,40}/[1-9][0-9]{0,40}")
 _DECIMAL = re.compile(r"[0-9]{1,24}(\.[0-9]{1,40})?")
+_HASH = re.compile(r"[0-9a-f]{64}")
 _BASE_UNITS = {"Wh", "W s"}
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -112,6 +117,7 @@ def check_lightning(part: LightningPart, quoted: Sequence[QuoteLine], *, record_
         raise RecordError("the settlement receipt names one payment twice")
     for payment in part.payments:
         _check_payment(payment, part.network, record_sha256, session_id)
+        _check_evidence(payment, record_sha256)
     if [(line.kind, line.payer, line.payee) for line in part.lines] != [(q.kind, q.payer, q.payee) for q in quoted]:
         raise RecordError("the settlement receipt pays other lines than its quote has")
     for line, quote in zip(part.lines, quoted, strict=True):
@@ -124,6 +130,10 @@ def check_lightning(part: LightningPart, quoted: Sequence[QuoteLine], *, record_
     bare = sum(1 for payment in part.payments if not payment.payment_request)
     found = f"{len(part.payments)} payments, {total} msat on {part.network}, each with its preimage"
     found = f"{found} and invoice" if not bare else f"{found}; {bare} of them spontaneous, without an invoice"
+    for line in part.lines:  # sessions that are settled side by side can leave more than one of them alone may
+        brought = _fraction(line.brought_msat, line.kind)
+        if abs(brought) >= SMALLEST_PAYMENT_MSAT:
+            found = f"{found}; {int(brought)} msat of {line.kind} brought from earlier sessions, not checked here"
     lost = [item for payment in part.payments for item in payment.lost]
     if not lost:
         return found
@@ -160,6 +170,19 @@ def _check_payment(payment: PaymentPart, network: str, record_sha256: str, sessi
         raise RecordError(f"{name}: its invoice was not signed by the payee's node {payment.payee_node[:16]}...")
 
 
+def _check_evidence(payment: PaymentPart, record_sha256: str) -> None:
+    """A slice was settled for a signed record of its own, the rest for the usage record, a stream for none."""
+    name = f"payment {payment.name!r}"
+    if payment.terms is None:
+        if payment.evidence_sha256 not in {"", record_sha256}:
+            raise RecordError(f"{name} was settled for another record than the session's")
+    elif payment.terms.get("schema") == SLICE_TERMS:
+        if not _HASH.fullmatch(payment.evidence_sha256):
+            raise RecordError(f"{name} is a slice without the hash of the signed record that it was settled for")
+    elif payment.evidence_sha256:
+        raise RecordError(f"{name} names a record, but was paid for none")
+
+
 def _check_terms(payment: PaymentPart, session_id: str) -> None:
     terms = payment.terms or {}
     found = (terms.get("session_id"), terms.get("kind"), terms.get("amount_msat"))
@@ -179,20 +202,26 @@ def _check_line(line: LinePart, quote: QuoteLine, rate: Rate, payments: Sequence
         raise RecordError(f"the quote's {line.kind} is not quantity times price")
     if rate.msat(worth) != exact:
         raise RecordError(f"{line.kind}: {line.exact_msat} msat is not the quote's amount at the stated rate")
-    net = 0
+    net = advance = 0
     for payment in payments:
         if (payment.payer, payment.payee) == (line.payer, line.payee):
-            net += payment.amount_msat
+            msat = payment.amount_msat
         elif (payment.payer, payment.payee) == (line.payee, line.payer):
-            net -= payment.amount_msat
+            msat = -payment.amount_msat
         else:
             raise RecordError(f"payment {payment.name!r} is between other parties than its line {line.kind}")
+        net += msat
+        advance += 0 if payment.terms is None else msat
     if net != line.paid_msat:
         raise RecordError(f"{line.kind}: the payments come to {net} msat, the receipt says {line.paid_msat}")
+    if advance != line.advance_msat:
+        raise RecordError(
+            f"{line.kind}: the payments while energy flowed come to {advance} msat, the receipt says "
+            f"{line.advance_msat}"
+        )
     if exact + brought - net != carried:
         raise RecordError(f"{line.kind}: what is carried on is not what the payments leave of the amount")
-    # Two lines between the same parties can each carry less than the smallest payment into one next session.
-    if abs(carried) >= SMALLEST_PAYMENT_MSAT or abs(brought) >= 2 * SMALLEST_PAYMENT_MSAT:
+    if abs(carried) >= SMALLEST_PAYMENT_MSAT:
         raise RecordError(f"{line.kind}: more is carried on than stays below the smallest payment; it was not paid")
 
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgers.errors import LedgerBusy, SettlementError
+from ledgers.lightning import rebalancing
 from ledgers.lightning.client import Agreed, CircularRoute, EdgePolicy, FeeLimit, InvoiceState, LndClient, NodeAccess
-from ledgers.lightning.client.errors import LndNotFound
+from ledgers.lightning.client.errors import LndNotFound, OutcomeUnknown
 from ledgers.lightning.client.wire import ask_invoice, ask_pay
-from ledgers.lightning.journal import Debt, Journal
+from ledgers.lightning.journal import Debt, DebtState, Journal
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.nodes.plan import ChannelPlan, NetworkPlan, NodePlan
 from ledgers.lightning.nodes.processes import wait_until
@@ -30,6 +31,7 @@ from ledgers.lightning.rebalancing import (
     evenly,
     plan_circles,
 )
+from tests.ledgers.lnd_double import Network, Node
 
 LND = EdgePolicy(base_fee_msat=1000, fee_rate_ppm=1, time_lock_delta=80, disabled=False)
 MSAT = 1_000_000_000
@@ -195,6 +197,81 @@ RING = NetworkPlan(
     seed=31,
 )
 LIMIT = FeeLimit(base_msat=3_000, ppm=100)
+
+
+@pytest.mark.wire
+class TestResume:
+    """How payments of an earlier process ended, on a node that is a sum but speaks lnd's proto on a real socket."""
+
+    def begun(self, client: LndClient, folder: Path, *names: str) -> list[Debt]:
+        """Payments of the hub to itself, invoiced and written down; each with its invoice's text."""
+        journal = Journal(folder, lambda *_: None, fsync=False)
+        for name in names:
+            debt = Debt.new(
+                name,
+                subject="rebalancing",
+                kind="circle",
+                payer="hub",
+                payee="hub",
+                amount_msat=50_000_000,
+                terms={"name": name},
+            )
+            journal.birth(debt)
+            text = client.add_invoice(
+                debt.amount_msat, preimage=debt.preimage, description_hash=debt.description_hash, expiry_s=600
+            )
+            journal.move(name, DebtState.INVOICED, payment_request=text)
+        journal.close()
+        return list(journal.debts.values())
+
+    def pay(self, client: LndClient, debt: Debt) -> None:
+        agreed = Agreed(debt.payment_hash, debt.amount_msat, debt.description_hash, client.public_key)
+        client.pay(debt.payment_request, agreed, fee_limit_msat=0, timeout_s=1, resolve_s=0.2)
+
+    @pytest.fixture
+    def hub(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Node, LndClient]]:
+        monkeypatch.setattr(rebalancing, "SETTLED_S", 0.3)
+        with Network() as network:
+            node = network.add("hub", local_msat=MSAT, remote_msat=MSAT)
+            with LndClient(node.access(), call_s=2.0) as client:
+                yield node, client
+
+    def test_a_payment_that_its_node_lost_ends_and_the_others_are_found(
+        self, hub: tuple[Node, LndClient], tmp_path: Path
+    ) -> None:
+        node, client = hub
+        lost, paid = self.begun(client, tmp_path, "lost", "paid")
+        node.vanish = 1
+        with pytest.raises(OutcomeUnknown):
+            self.pay(client, lost)
+        self.pay(client, paid)
+        with Rebalancer(tmp_path, {"hub": client}, limit=LIMIT) as rebalancer:
+            assert [found.payment_hash for found in rebalancer.resume()] == [paid.payment_hash]
+            assert rebalancer.run(evenly).paid == ()
+        assert client.lookup_invoice(lost.payment_hash).state is InvoiceState.CANCELED
+
+    def test_a_payment_that_a_channel_still_has_is_asked_for_again_and_keeps_no_other(
+        self, hub: tuple[Node, LndClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node, client = hub
+        tied, paid = self.begun(client, tmp_path, "tied", "paid")
+        node.vanish = 1
+        with pytest.raises(OutcomeUnknown):
+            self.pay(client, tied)
+        self.pay(client, paid)
+        node.payments[bytes.fromhex(tied.payment_hash)].vanished = False  # it left, and is not back yet
+        with Rebalancer(tmp_path, {"hub": client}, limit=LIMIT) as rebalancer:
+            with monkeypatch.context() as patched:
+                patched.setattr(node.network, "_give_back", lambda *_, **__: None)
+                with pytest.raises(OutcomeUnknown, match="ask again, it is never paid twice"):
+                    rebalancer.resume()
+            assert rebalancer.resume() == ()  # back by now; what was paid was found the first time
+        journal = Journal(tmp_path, lambda *_: None, fsync=False)
+        journal.close()
+        assert {name: debt.state for name, debt in journal.debts.items()} == {
+            "tied": DebtState.CANCELLED,
+            "paid": DebtState.PAID,
+        }
 
 
 @pytest.fixture(scope="module")

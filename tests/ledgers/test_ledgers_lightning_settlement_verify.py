@@ -127,6 +127,24 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "another line": (lambda d: d["lightning"]["lines"].pop(), "pays other lines than its quote"),
     "another price": (lambda d: d["quote"]["lines"][0].update(price="0.24"), "is not quantity times price"),
     "no invoice": (lambda d: payment(d, 2).update(payment_request=""), "nothing says what it was for"),
+    "another advance": (
+        lambda d: d["lightning"]["lines"][0].update(advance_msat=7),
+        "import_energy: the payments while energy flowed come to",
+    ),
+    "a slice's evidence": (
+        lambda d: payment(d, 0).update(evidence_sha256=""),
+        "is a slice without the hash of the signed record",
+    ),
+    "evidence that is no hash": (
+        lambda d: payment(d, 0).update(evidence_sha256="x" * 64),
+        "is a slice without the hash of the signed record",
+    ),
+    "the last one's evidence": (
+        lambda d: payment(d, 2).update(evidence_sha256="00" * 32),
+        "was settled for another record than the session's",
+    ),
+    "a fee below 0": (lambda d: payment(d, 0).update(fee_msat=-1), "with a fee of -1 is no payment"),
+    "a fee that is no integer": (lambda d: payment(d, 0).update(fee_msat="1"), "fee_msat"),
     "another member": (lambda d: payment(d, 2).update(note="x"), "note"),
 }
 
