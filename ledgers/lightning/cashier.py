@@ -242,17 +242,11 @@ class Cashier:
             return debt
         if debt.state in {DebtState.SETTLING, DebtState.PAID} or debt.decided:
             raise SettlementError(f"{name!r} is {debt.state.value}; it cannot be cancelled any more")
-        payee = self.node(debt.payee)
-        try:
-            if payee.lookup_invoice(debt.payment_hash).state is InvoiceState.SETTLED:
-                raise self._has_the_money(debt)
-        except LndNotFound:
-            pass  # never made, or a spontaneous payment that never arrived
         if debt.state is not DebtState.CANCELLING:
             debt = self._journal.move(name, DebtState.CANCELLING, words=words)
         try:
-            payee.cancel_invoice(debt.payment_hash)
-        except InvoiceClosed as error:  # it came this very moment
+            self.node(debt.payee).cancel_invoice(debt.payment_hash)
+        except InvoiceClosed as error:
             raise self._has_the_money(debt) from error
         except LndNotFound:
             if not debt.keysend:
@@ -402,8 +396,7 @@ class Cashier:
 
     def _has_the_money(self, debt: Debt) -> SettlementError:
         """What to raise when a debt to be cancelled turns out to be paid; it is on the way to that again."""
-        if debt.state is DebtState.CANCELLING:
-            self._journal.move(debt.name, DebtState.SETTLING if debt.held else DebtState.INVOICED)
+        self._journal.move(debt.name, DebtState.SETTLING if debt.held else DebtState.INVOICED)
         return SettlementError(
             f"{debt.name!r} cannot be cancelled: node {self.node(debt.payee).name!r} has its money already; release or "
             "pay again, and it is written down as paid"

@@ -5,8 +5,9 @@ one slice is all that is ever at risk, for either side: the payee is paid only f
 payer's money is safe until then. What the last slice held too much is paid back when the session's record is settled
 (`LightningSettlement.release`).
 
-A stream pays what flowed since the last payment, each minute or each so many watt-hours. A payment that fails is tried
-again with the same payment hash; two minutes after the first miss the energy must stop.
+A stream pays what flowed since the last payment, each minute or each so many watt-hours, and stays one satoshi behind:
+so the record makes at least the smallest payment due, and its line ends at its exact amount. A payment that fails is
+tried again with the same payment hash; two minutes after the first miss the energy must stop.
 
 Both name their payments by session, kind and number, and bind each to its terms: the invoice carries the SHA-256 of the
 terms' canonical JSON. After a crash the same session goes on with the numbers of the journal.
@@ -226,7 +227,7 @@ class StreamTab:
         return self.verdict(now_s=now_s)
 
     def finish(self, *, now_s: float, total_wh: int | Decimal) -> Flow:
-        """Pay what is not paid yet, at the end of the session; less than the smallest payment stays for `release`."""
+        """Pay what is not paid yet, at the end of the session; a satoshi, and less than another, stay for `release`."""
         self._pay(now_s, exact(total_wh, what="total_wh") - self.paid_wh)
         return self.verdict(now_s=now_s)
 
@@ -261,7 +262,7 @@ class StreamTab:
                     if debt.state in _BEGUN:
                         tab.cashier.pay(debt.name)
                 if unpaid_wh > 0:
-                    amount = tab.till().take(tab.worth(unpaid_wh))
+                    amount = tab.till().take(tab.worth(unpaid_wh)) - SMALLEST_PAYMENT_MSAT
                     if amount >= SMALLEST_PAYMENT_MSAT:
                         tab.require_unbound()
                         debt = tab.debt(
