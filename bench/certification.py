@@ -22,7 +22,7 @@ from bench import witnesses
 from bench.crossing import asset_values, device_entry
 from bench.cycle import DeviceSet
 from bench.desk import SETTLEMENT_SIGNER, Desk
-from bench.paying import bind_session, what_is_owed
+from bench.paying import bind_session, was_begun, what_is_owed
 from bench.safety import LimitRecord
 from bench.session import SessionLog
 from bench.settlement import OpenSettlement
@@ -579,6 +579,8 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
         if quote is None:
             reason = _with_debts("there is no metered energy to settle", facts, desk, None)
             done.settlement = {"status": "none", "reason": reason}
+            if was_begun(settlement, desk.session_id):
+                done.fail(reason)
             return None
         hold = _insist(lambda: settlement.hold(quote))
     except LedgerError as error:

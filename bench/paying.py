@@ -69,6 +69,8 @@ STRAY_WH = 5.0
 """What a meter may count in a direction that no set-point asked for, before energy stops; engineering choice."""
 UNREAD_S = 60.0
 """Longest time that a register may go unread, as certification has it at the ends of a session."""
+LAG_SHARE = 0.1
+"""Share of the energy that a charger's power comes to by which its register may lag; engineering choice."""
 
 _AT_REST_W = 200.0  # stand-by and running losses of the converter stay below
 _PERMIT_S = 60.0  # real time that a set-point waits for its money on the wall clock
@@ -294,6 +296,8 @@ class Paying:
         limit = station.limits.power_w
         self._highest_w = {Direction.IMPORT: limit.max, Direction.EXPORT: -limit.min}
         self._counts: dict[Direction, _Count] = {}
+        self._felt_wh = dict.fromkeys(Direction, 0.0)  # what the charger's power comes to since its register's first
+        self._felt: Reading | None = None
         self._failed: dict[Direction, str] = {}
         self._power_w = 0.0
         self._set_point_w: float | None = None  # None before transfer begins
@@ -350,6 +354,7 @@ class Paying:
             return
         if charger.ac_power.is_good:
             self._power_w = charger.ac_power.value
+            self._feel(charger.ac_power)
         self._count(Direction.IMPORT, charger.import_energy)
         self._count(Direction.EXPORT, charger.export_energy)
         if not self._begun:
@@ -399,10 +404,15 @@ class Paying:
         for direction, line in self._lines.items():
             course = courses[direction]
             reason = self._failed.get(direction) or line.verdict(course)
+            charger = f"payment of {line.kind}: charger {self._station.charger_name!r}"
             if not reason and course.age_s > UNREAD_S:
+                reason = f"{charger} has told no energy for {course.age_s:.0f} s"
+            felt_wh = self._felt_wh[direction]
+            may_lag_wh = max(self._highest_w.values()) * UNREAD_S / 3600.0 + LAG_SHARE * felt_wh
+            if not reason and felt_wh - float(course.energy_wh) > may_lag_wh:
                 reason = (
-                    f"payment of {line.kind}: charger {self._station.charger_name!r} has told no energy for "
-                    f"{course.age_s:.0f} s"
+                    f"{charger} counted {course.energy_wh:.1f} Wh, and its power comes to {felt_wh:.1f} Wh; its "
+                    f"{direction.value} register stands still"
                 )
             if reason:
                 self._cycle.stop_energy(reason)
@@ -414,7 +424,24 @@ class Paying:
         # Certification counts from the first reading after plug-in.
         if known is None or known.first_s < self._begin_s() - 1e-6:
             known = _Count(reading.mono_s, reading.value, reading.mono_s, reading.value)
+            self._felt_wh[direction] = 0.0
+        if reading.value < known.last_wh:  # what it counted before stays counted, and is settled
+            self._cycle.stop_energy(
+                f"payment of {KIND_OF[direction]}: the {direction.value} register of charger "
+                f"{self._station.charger_name!r} ran backwards, from {known.last_wh:.1f} Wh to {reading.value:.1f} Wh, "
+                "so what flows cannot be counted"
+            )
+            return
         self._counts[direction] = _Count(known.first_s, known.first_wh, reading.mono_s, reading.value)
+
+    def _feel(self, reading: Reading) -> None:
+        """Add up power over time, for a register that stands still; over a longer gap the register's age is judged."""
+        earlier, self._felt = self._felt, reading
+        if earlier is None or not 0.0 < reading.mono_s - earlier.mono_s <= UNREAD_S:
+            return
+        energy_wh = (earlier.value + reading.value) / 2.0 * (reading.mono_s - earlier.mono_s) / 3600.0
+        self._felt_wh[Direction.IMPORT] += max(0.0, energy_wh)
+        self._felt_wh[Direction.EXPORT] += max(0.0, -energy_wh)
 
     def _courses(self, now_s: float, asked_w: Sequence[float]) -> dict[Direction, Course]:
         found = {}
@@ -459,8 +486,13 @@ def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner)
 
 def bind_session(settlement: OpenSettlement, session_id: str, record_sha256: str) -> None:
     """Say which record a session became, where something was paid or begun for it while energy flowed."""
-    if isinstance(settlement, LightningSettlement) and _debts(settlement, session_id):
+    if isinstance(settlement, LightningSettlement) and was_begun(settlement, session_id):
         settlement.bind(session_id, record_sha256)
+
+
+def was_begun(settlement: OpenSettlement, session_id: str) -> bool:
+    """Whether anything was paid or begun while energy flowed, also when it went back."""
+    return isinstance(settlement, LightningSettlement) and bool(_debts(settlement, session_id))
 
 
 def what_is_owed(settlement: OpenSettlement, session_id: str, quote: Quote | None) -> tuple[str, ...]:
@@ -602,8 +634,8 @@ class _Count:
 
     @property
     def energy_wh(self) -> Decimal:
-        """To the milliwatt-hour, as the quote has it; never below nothing."""
-        return max(Decimal(0), Decimal(f"{self.last_wh - self.first_wh:.3f}"))
+        """To the milliwatt-hour, as the quote has it."""
+        return Decimal(f"{self.last_wh - self.first_wh:.3f}")
 
 
 class _Worker:

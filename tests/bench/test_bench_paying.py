@@ -466,6 +466,47 @@ class TestSlices:
         assert run.certified.settlement["status"] == "cancelled"
         assert nodes.earned_msat() == dict.fromkeys(ACCOUNTS, 0)
 
+    def test_a_register_that_runs_backwards_stops_the_energy_and_the_session_fails_with_what_was_paid(
+        self, emulated: Change, nodes: Nodes
+    ) -> None:
+        with CertifiedSession(slices_of(emulated), SHORT) as session:
+            site = session.rack.emulated
+            assert site is not None
+
+            def restart(_index: int, _snapshot: Any, now_s: float) -> None:
+                if now_s >= 80.0 and not restarted:
+                    restarted.append(now_s)
+                    site.charger.meter.import_wh = 0.0
+
+            restarted: list[float] = []
+            session.rack.cycle.listeners.insert(0, restart)
+            run = session.run(report=False)
+        assert "the import register of charger 'charger' ran backwards" in run.log.aborted
+        ((stopped_s, _),) = events(run, "energy_stopped")
+        assert restarted[0] <= stopped_s <= restarted[0] + 2.0
+        assert max(abs(watts) for at_s, watts in power(run) if at_s > stopped_s + 4) < 200
+        reason = str(run.certified.settlement["reason"])
+        paid_msat = nodes.earned_msat()["charging_station"]
+        assert paid_msat > 100 * 250
+        assert run.certified.settlement["status"] == "none"
+        assert f"{paid_msat} msat of import_energy were paid while energy flowed" in reason
+        assert (run.certified.verdict, reason in run.certified.reasons) == ("FAIL", True)
+        assert {debt.state for debt in debts_of(run.folder).values()} <= {DebtState.PAID, DebtState.CANCELLED}
+
+    @pytest.mark.parametrize("mode", ["hold", "stream"])
+    def test_a_register_that_stands_still_while_power_flows_stops_the_energy(
+        self, emulated: Change, nodes: Nodes, mode: str
+    ) -> None:
+        keys = {"slice_wh": 1000} if mode == "hold" else {}
+        station = emulated({**paid(mode, **keys), "twins.charger.fault": {"kind": "frozen", "after_s": 60}})
+        run = run_certified(station, SessionPlan(name="still", duration_s=600, baseline_w=6000.0), report=False)
+        assert run.log.aborted.startswith("payment of import_energy: charger 'charger' counted ")
+        assert run.log.aborted.endswith(" Wh; its import register stands still")
+        ((stopped_s, _),) = events(run, "energy_stopped")
+        # At 6 kW, 60 s of 10.5 kW and a tenth of what flowed are reached within 130 s of standing still.
+        assert 150.0 < stopped_s < 200.0
+        assert run.certified.verdict == "FAIL"
+
     def test_what_was_paid_for_slices_is_told_when_the_sessions_record_does_not_verify(
         self, emulated: Change, nodes: Nodes
     ) -> None:
