@@ -22,7 +22,7 @@ from bench import witnesses
 from bench.crossing import asset_values, device_entry
 from bench.cycle import DeviceSet
 from bench.desk import SETTLEMENT_SIGNER, Desk
-from bench.paying import bind_session, was_begun, what_is_owed
+from bench.paying import bind_session, open_debts, was_begun, what_is_owed
 from bench.safety import LimitRecord
 from bench.session import SessionLog
 from bench.settlement import OpenSettlement
@@ -584,16 +584,21 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
             return None
         hold = _insist(lambda: settlement.hold(quote))
     except LedgerError as error:
-        reason = _with_debts(str(error), facts, desk, quote)
-        done.settlement = {"status": "none", "reason": reason}
+        stays = "" if quote is None else _give_back_in_part(settlement, quote)
+        cause = f"{error}; what was held already could not be given back: {stays}" if stays else str(error)
+        reason = _with_debts(cause, facts, desk, quote)
+        done.settlement = {"status": "unfinished" if stays else "none", "reason": reason}
         done.fail(reason)
         return None
     verifier = _Verifier()
     try:
         receipt = _insist(lambda: settlement.release(hold.hold_id, record=signed.to_bytes(), verify=verifier))
     except LedgerError as error:
-        told = _with_debts(str(error), facts, desk, quote)
-        _take_back(done, settlement, hold.hold_id, told, verified=verifier.passed)
+        status, cause, fails = _take_back(settlement, hold.hold_id, str(error), verified=verifier.passed)
+        reason = _with_debts(cause, facts, desk, quote)
+        done.settlement = {"status": status, "reason": reason}
+        if fails:
+            done.fail(reason)
         return None
     done.settlement = _settled(receipt, settlement)
     return write_atomically(records / "settlement.json", receipt.to_canonical())
@@ -618,21 +623,28 @@ def _insist(step: Callable[[], _T]) -> _T:
     return step()
 
 
-def _take_back(done: Certified, settlement: OpenSettlement, hold_id: str, cause: str, *, verified: bool) -> None:
-    """Give held money back after a release that failed, and say what became of it."""
+def _give_back_in_part(settlement: OpenSettlement, quote: Quote) -> str:
+    """After a hold that failed: give back what it held already; why that could not be done, empty when it was."""
+    hold_id = quote.quote_id[:32]
+    if all(debt.subject != hold_id for debt in open_debts(settlement)):
+        return ""
+    try:
+        settlement.cancel(hold_id)
+    except LedgerError as error:
+        return str(error)
+    return ""
+
+
+def _take_back(settlement: OpenSettlement, hold_id: str, cause: str, *, verified: bool) -> tuple[str, str, bool]:
+    """Give held money back after a release that failed; what became of it, why, and whether the session fails by it."""
     try:
         settlement.cancel(hold_id)
     except LedgerError as error:  # a part is paid already, or a node is away: it stays as it is, and is told
-        reason = f"the money neither moved in whole nor went back: {cause}; {error}"
-        done.settlement = {"status": "unfinished", "reason": reason}
-        done.fail(reason)
-        return
+        return "unfinished", f"the money neither moved in whole nor went back: {cause}; {error}", True
     if verified:
         reason = f"the record verifies, but the money went back because the payment failed: {cause}"
-        done.fail(reason)
-    else:
-        reason = f"the money went back because the record does not verify: {cause}"
-    done.settlement = {"status": "cancelled", "reason": reason}
+        return "cancelled", reason, True
+    return "cancelled", f"the money went back because the record does not verify: {cause}", False
 
 
 def _with_debts(reason: str, facts: SessionFacts, desk: Desk, quote: Quote | None) -> str:

@@ -495,27 +495,64 @@ def was_begun(settlement: OpenSettlement, session_id: str) -> bool:
     return isinstance(settlement, LightningSettlement) and bool(_debts(settlement, session_id))
 
 
-def what_is_owed(settlement: OpenSettlement, session_id: str, quote: Quote | None) -> tuple[str, ...]:
-    """After a settlement that failed: what was paid while energy flowed, and who still owes what; one sentence each."""
+def open_debts(settlement: OpenSettlement) -> tuple[Debt, ...]:
+    """Debts of a settlement over Lightning that are neither paid nor cancelled; of another one there are none."""
     if not isinstance(settlement, LightningSettlement):
         return ()
-    paid = dict(settlement.advances(session_id))
-    found = [f"{msat} msat of {kind} were paid while energy flowed" for kind, msat in paid.items()]
+    return tuple(debt for debt in settlement.debts() if debt.state not in _ENDED)
+
+
+def what_is_owed(settlement: OpenSettlement, session_id: str, quote: Quote | None) -> tuple[str, ...]:
+    """After a settlement that failed: what was paid all the same, and who still owes what; one sentence each.
+
+    What is the payee's to take, or of which nobody knows how it ended, is told by its name and not as owed.
+    """
+    if not isinstance(settlement, LightningSettlement):
+        return ()
+    flowed = _debts(settlement, session_id)
+    last = () if quote is None else settlement.debts_of_record(quote.record_sha256)
+    found = [f"{msat} msat of {kind} were paid while energy flowed" for kind, msat in _sums(flowed)]
+    found += [
+        f"{debt.payer} paid {debt.payee} {debt.amount_msat} msat of {debt.kind} at the end"
+        for debt in last
+        if debt.state is DebtState.PAID
+    ]
+    moved = [debt for debt in (*flowed, *last) if debt.state is DebtState.PAID or _may_be_paid(debt)]
     for line in () if quote is None else quote.lines:
-        owed = math.floor(line_msat(line, settlement.rate)) - paid.get(line.kind, 0)
+        owed = math.floor(line_msat(line, settlement.rate))
+        for debt in moved:
+            if debt.kind == line.kind:
+                owed -= debt.amount_msat if debt.payer == line.payer else -debt.amount_msat
         if owed >= SMALLEST_PAYMENT_MSAT:
             found.append(f"{line.payer} still owes {line.payee} {owed} msat of {line.kind}")
         elif owed <= -SMALLEST_PAYMENT_MSAT:
             found.append(f"{line.payee} has to pay {line.payer} back {-owed} msat of {line.kind}")
-    found += [_state_of(debt) for debt in _debts(settlement, session_id) if debt.state not in _ENDED]
+    begun = [debt for debt in last if debt.state is not DebtState.NEW]  # what no node knows yet is owed, and no more
+    found += [_state_of(debt) for debt in (*flowed, *begun) if debt.state not in _ENDED]
     return tuple(found)
+
+
+def _sums(debts: Sequence[Debt]) -> Sequence[tuple[str, int]]:
+    """What was paid in msat, by kind."""
+    paid: dict[str, int] = {}
+    for debt in debts:
+        if debt.state is DebtState.PAID:
+            paid[debt.kind] = paid.get(debt.kind, 0) + debt.amount_msat
+    return tuple(paid.items())
+
+
+def _may_be_paid(debt: Debt) -> bool:
+    """Whether money may have moved for a debt that is not paid: the preimage was given, or an answer was lost."""
+    if debt.held:
+        return debt.decided
+    return debt.state in {DebtState.INVOICED, DebtState.CANCELLING} or (debt.keysend and debt.state is DebtState.NEW)
 
 
 _ENDED = {DebtState.PAID, DebtState.CANCELLED}
 _STATE = {
     DebtState.HELD: "is held, and goes back by itself when nobody settles it",
     DebtState.SETTLING: "is the payee's to take, and the payer's node does not know it yet",
-    DebtState.CANCELLING: "is going back",
+    DebtState.CANCELLING: "was to go back, and whether it did is not known",
 }
 
 

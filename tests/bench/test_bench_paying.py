@@ -36,7 +36,9 @@ from drivers.errors import EnergyStopped
 from ledgers.canonical import sha256_hex
 from ledgers.errors import SettlementError
 from ledgers.identity import Identity, SeedKeys
+from ledgers.lightning.cashier import Times
 from ledgers.lightning.client import LndClient
+from ledgers.lightning.client.errors import LndError, LndUnreachable
 from ledgers.lightning.journal import Debt, DebtState
 from ledgers.lightning.modes import Flow, HoldTab, Mode, StreamTab
 from ledgers.lightning.pricing import Rate
@@ -45,7 +47,8 @@ from ledgers.records import Direction, Outcome
 from ledgers.tariff import load_tariff
 from ledgers.verify import verify_certificate
 from reports.run import Run
-from tests.ledgers.lnd_double import OPEN, Network
+from tests.ledgers.lnd_double import OPEN, Network, Node
+from tests.ledgers.test_ledgers_lightning_settlement import LightningBooks
 
 Change = Callable[..., Station]
 METER = SeedKeys(seed=7, any_metal=False).identity("charger", "charger")
@@ -665,6 +668,85 @@ def test_a_schedule_that_comes_later_is_judged_when_it_comes(emulated: Change, n
     nodes.network.nodes["aggregator"].local_msat += 50 * EURO_MSAT - 28_000
 
 
+# What is left when the end breaks off -------------------------------------------------------------------------------
+
+
+@pytest.mark.wire
+def test_a_hold_that_fails_half_way_gives_back_what_it_held_already(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes.clients["ev_owner"], "add_hold_invoice", away)
+    run = run_certified(emulated(paid("hold")), SHORT, report=False)
+    reason = str(run.certified.settlement["reason"])
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "none")
+    assert reason.startswith("node 'ev_owner' does not answer; ev_owner still owes charging_station ")
+    assert {debt.state for debt in debts_of(run).values()} == {DebtState.CANCELLED}
+    assert nodes.earned_msat() == dict.fromkeys(ACCOUNTS, 0)
+    assert verified(run)
+
+
+@pytest.mark.wire
+def test_a_hold_that_fails_half_way_and_stays_held_is_told(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = nodes.network.send
+
+    def away_after_the_first(payer: Node, *given: Any) -> Any:
+        found = send(payer, *given)
+        payer.refusal = ("UNAVAILABLE", "the node is away")
+        return found
+
+    with CertifiedSession(emulated(paid("hold")), SHORT) as session:
+        monkeypatch.setattr(nodes.network, "send", away_after_the_first)
+        run = session.run(report=False)
+    reason = str(run.certified.settlement["reason"])
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "unfinished")
+    assert "; what was held already could not be given back: node 'ev_owner'" in reason
+    assert reason in run.certified.reasons
+    assert verified(run)
+
+
+@pytest.mark.wire
+def test_what_a_record_was_paid_in_part_is_not_told_as_owed(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes.clients["ev_owner"], "add_invoice", away)  # the payee of export, once import is paid
+    run = run_certified(emulated(paid("post_paid")), SHORT, report=False)
+    reason = str(run.certified.settlement["reason"])
+    paid_msat = nodes.earned_msat()["charging_station"]
+    assert paid_msat > 150 * 250
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "unfinished")
+    assert f"ev_owner paid charging_station {paid_msat} msat of import_energy at the end" in reason
+    assert "ev_owner still owes" not in reason
+    assert "aggregator still owes ev_owner " in reason
+    assert verified(run)
+
+
+@pytest.mark.wire
+def test_a_payment_of_which_nobody_knows_how_it_ended_is_not_told_as_owed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = LightningBooks(tmp_path, Mode.POST_PAID, times=Times(pay_s=2, resolve_s=0.5), call_s=1.0)
+    send, payer = books.network.send, books.network.nodes["ev_owner"]
+
+    def away_after_it(of: Node, *given: Any) -> Any:
+        found = send(of, *given)
+        payer.refusal = ("UNAVAILABLE", "the node is away")
+        return found
+
+    monkeypatch.setattr(books.network, "send", away_after_it)
+    payer.lose_answers = 1
+    record = b"the signed record"
+    quote = books.settlement.quote(sha256_hex(record), import_wh=8000, export_wh=0, available_power_w=0, available_s=0)
+    hold = books.settlement.hold(quote)
+    with pytest.raises(LndError):
+        books.settlement.release(hold.hold_id, record=record, verify=lambda _record: None)
+    told = paying.what_is_owed(books.settlement, "s", quote)
+    assert told == (f"'{hold.hold_id}.0.import_energy' of 2000000 msat was begun, and how it ended is not known",)
+    assert books.local_msat()["charging_station"] == 2_000_000
+    books.close()
+
+
 # Step by step, on the wall clock, and killed ------------------------------------------------------------------------
 
 
@@ -818,6 +900,10 @@ def test_after_kill_9_the_journal_tells_each_slice_and_what_was_held_goes_back(n
         paid_msat = settlement.advances(session_id)["import_energy"]
         assert nodes.earned_msat()["charging_station"] == paid_msat == 12_500 * states.count(DebtState.PAID)
         assert tab.open() == ()
+
+
+def away(*_: Any, **__: Any) -> None:
+    raise LndUnreachable("node 'ev_owner' does not answer", node="ev_owner", call="AddInvoice")
 
 
 def slices_of(emulated: Change) -> Station:
