@@ -37,7 +37,7 @@ from bench.desk import Desk
 from bench.rack import Rack
 from bench.safety import Snapshot
 from bench.session import SessionPlan, SessionRunner
-from bench.settlement import OpenSettlement
+from bench.settlement import Nodes, OpenSettlement
 from bench.station import Station
 from bench.station.model import LightningSettlement as LightningPart
 from drivers.readings import Reading
@@ -46,6 +46,7 @@ from ledgers.evidence import write_atomically
 from ledgers.identity import Identity
 from ledgers.lightning.cashier import Times
 from ledgers.lightning.client.errors import InvoiceClosed
+from ledgers.lightning.client.values import InvoiceState, PaymentState
 from ledgers.lightning.journal import Debt, DebtState
 from ledgers.lightning.modes import HoldTab, StreamTab, slice_verifier, write_slice_record
 from ledgers.lightning.pricing import SMALLEST_PAYMENT_MSAT, line_msat, price_of
@@ -69,6 +70,12 @@ STRAY_WH = 5.0
 """What a meter may count in a direction that no set-point asked for, before energy stops; engineering choice."""
 UNREAD_S = 60.0
 """Longest time that a register may go unread, as certification has it at the ends of a session."""
+UNSETTLED_S = 120.0
+"""Longest time that a slice which has flowed may wait to be settled, as a stream's grace; engineering choice."""
+UNSETTLED_SLICES = 2
+"""So many slices which have flowed may wait to be settled; engineering choice."""
+LOOK_S = 30.0
+"""Session time between two looks whether the money of open slices is still held; engineering choice."""
 LAG_SHARE = 0.1
 """Share of the energy that a charger's power comes to by which its register may lag; engineering choice."""
 
@@ -114,7 +121,10 @@ class Slices:
     """A line of slices: held before they flow, settled with a signed record, one after the other.
 
     `reserve_s` is how long energy may go on flowing at the highest power after it was decided to stop it; `keep` is
-    given each signed record before it is used.
+    given each signed record before it is used; `lost` says whether the money of a slice is not held any more.
+
+    A slice whose money went back covers nothing. Those behind it move up, so that the oldest money pays for the oldest
+    energy, and another slice is held or energy stops.
     """
 
     def __init__(
@@ -127,6 +137,7 @@ class Slices:
         reserve_s: float,
         keep: Callable[[Debt, bytes], None],
         lead_s: float,
+        lost: Callable[[Debt], bool] = lambda _debt: False,
     ) -> None:
         self._tab = tab
         self._kind = kind
@@ -135,10 +146,14 @@ class Slices:
         self._reserve_s = reserve_s
         self._keep = keep
         self._lead_s = lead_s
+        self._lost = lost
         self._open: list[tuple[Debt, int]] = []  # held and not settled, with the energy at which each begins
         self._records: dict[str, bytes] = {}
         self._covered_wh = 0  # the end of the last slice that was held
         self._hold_again_s = self._settle_again_s = -math.inf
+        self._look_s: float | None = None  # session time of the last look
+        self._unsettled_s: float | None = None  # since when the oldest slice cannot be settled
+        self._unsettled = ""
         self._trouble = ""
         self._broken = ""
 
@@ -149,10 +164,20 @@ class Slices:
 
     def step(self, course: Course) -> None:
         """Settle the slices that have flowed, then hold what may flow next."""
+        self._look(course)
         while self._open and self._end_wh(self._open[0]) <= course.energy_wh and course.now_s >= self._settle_again_s:
-            trouble = self._settle(self._open[0], Decimal(self._slice_wh))
-            if trouble:
-                self._settle_again_s = course.now_s + RETRY_S
+            flowed = self._open[0]
+            trouble = self._settle(flowed, Decimal(self._slice_wh))
+            if not trouble or flowed not in self._open:
+                self._unsettled_s = None
+                continue
+            if self._went_back(flowed[0]):
+                self._drop(flowed, trouble)
+                self._unsettled_s = None
+                continue
+            self._settle_again_s, self._unsettled = course.now_s + RETRY_S, trouble
+            if self._unsettled_s is None:
+                self._unsettled_s = course.now_s
         while course.highest_w > 0.0 and self._left_wh(course) < self._reserve_wh(course) + self._lead_wh(course):
             if self._broken or course.now_s < self._hold_again_s:
                 return
@@ -170,12 +195,14 @@ class Slices:
         """Why energy must not flow any more: less is held than may flow until it has stopped."""
         if self._broken:
             return f"payment of {self._kind}: {self._broken}"
+        if self._unsettled_s is not None:
+            waiting = sum(self._end_wh(found) <= course.energy_wh for found in tuple(self._open))
+            if waiting > UNSETTLED_SLICES or course.now_s - self._unsettled_s > UNSETTLED_S:
+                return f"payment of {self._kind}: {self._unsettled}"
         if course.highest_w == 0.0:
             stray_wh = -self._left_wh(course)
-            said = (
-                f"payment of {self._kind}: {stray_wh:.1f} Wh were counted that nobody asked for, and no money is held"
-            )
-            return said if stray_wh > STRAY_WH else ""
+            said = self._trouble or f"{stray_wh:.1f} Wh were counted that nobody asked for, and no money is held"
+            return f"payment of {self._kind}: {said}" if stray_wh > STRAY_WH else ""
         if self._left_wh(course) >= self._reserve_wh(course):
             return ""
         return f"payment of {self._kind}: {self._trouble or 'the money of the next slice has not arrived in time'}"
@@ -189,6 +216,33 @@ class Slices:
         half_made = [debt.name for debt in self._tab.open() if debt.name not in mine]
         problems += [_told(partial(self._tab.cancel, name)) for name in half_made]
         return tuple(f"payment of {self._kind}: {problem}" for problem in problems if problem)
+
+    def _look(self, course: Course) -> None:
+        """Give up the slices whose money is not held any more; one that has flowed finds out when it is settled."""
+        if self._look_s is None:
+            self._look_s = course.now_s
+        if course.now_s - self._look_s < LOOK_S:
+            return
+        self._look_s = course.now_s
+        for debt, start_wh in tuple(self._open):
+            if start_wh + self._slice_wh <= course.energy_wh or not self._lost(debt):
+                continue
+            trouble = _told(partial(self._tab.cancel, debt.name))
+            if not trouble or self._went_back(debt):
+                gone = next(found for found in self._open if found[0] == debt)
+                self._drop(gone, f"the money of slice {debt.name!r} went back before it was settled")
+
+    def _went_back(self, debt: Debt) -> bool:
+        """Whether the money of an open slice is given up."""
+        state = {found.name: found.state for found in self._tab.open()}.get(debt.name)
+        return state in {None, DebtState.CANCELLING}
+
+    def _drop(self, gone: tuple[Debt, int], trouble: str) -> None:
+        """Take a slice out whose money went back: those behind it cover its energy."""
+        place = self._open.index(gone)
+        self._open[place:] = [(debt, start_wh - self._slice_wh) for debt, start_wh in self._open[place + 1 :]]
+        self._covered_wh -= self._slice_wh
+        self._trouble = trouble
 
     def _last(self, found: tuple[Debt, int], flowed_wh: Decimal) -> str:
         if flowed_wh <= 0:
@@ -459,8 +513,10 @@ class Paying:
         return found
 
 
-def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner) -> Paying:
+def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner, nodes: Nodes) -> Paying:
     """What pays for this station's session while it runs, to be entered before the vehicle is plugged in.
+
+    `nodes` are the desk's, by account.
 
     Raises SettlementError when slices of this size can never be paid, or the session's name does not fit into terms.
     """
@@ -469,7 +525,7 @@ def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner)
     if isinstance(settlement, LightningSettlement) and isinstance(part, LightningPart):
         for direction, kind in KIND_OF.items():
             if part.mode == "hold" and part.slice_wh is not None:
-                lines[direction] = _slices(station, rack.run_folder, desk, settlement, kind, part.slice_wh)
+                lines[direction] = _slices(station, rack.run_folder, desk, nodes, kind, part.slice_wh)
             elif part.mode == "stream":
                 tab = settlement.stream_tab(
                     desk.session_id,
@@ -562,9 +618,9 @@ def _state_of(debt: Debt) -> str:
     return f"{debt.name!r} of {debt.amount_msat} msat {said}"
 
 
-def _slices(
-    station: Station, folder: Path, desk: Desk, settlement: LightningSettlement, kind: str, slice_wh: int
-) -> Slices:
+def _slices(station: Station, folder: Path, desk: Desk, nodes: Nodes, kind: str, slice_wh: int) -> Slices:
+    settlement = desk.settlement
+    assert isinstance(settlement, LightningSettlement)  # the caller checked
     worth = _worth_msat(settlement, kind, Fraction(slice_wh))
     if worth < SMALLEST_PAYMENT_MSAT:
         raise SettlementError(
@@ -586,7 +642,22 @@ def _slices(
         reserve_s=2.0 * station.cycle_s + RAMP_S / 2.0,
         keep=keep,
         lead_s=LEAD_S,
+        lost=partial(_is_lost, nodes),
     )
+
+
+def _is_lost(nodes: Nodes, debt: Debt) -> bool:
+    """Whether a held debt's money is back with its payer, or on its way there; False when a node cannot be asked.
+
+    The payee's node alone cannot tell: one that was killed may call an invoice accepted whose money it has lost
+    (see `ledgers.lightning.cashier`).
+    """
+    try:
+        if nodes[debt.payee].lookup_invoice(debt.payment_hash).state is InvoiceState.CANCELED:
+            return True
+        return nodes[debt.payer].track(debt.payment_hash).state is PaymentState.FAILED
+    except LedgerError:  # who is away cannot take his money back, and is asked again
+        return False
 
 
 def _require_liquidity(settlement: LightningSettlement, part: LightningPart, plan: SessionPlan) -> None:

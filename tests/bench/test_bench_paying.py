@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,7 @@ from bench.session import GridOrder, SessionPlan
 from bench.station import Station
 from drivers.errors import EnergyStopped
 from ledgers.canonical import sha256_hex
-from ledgers.errors import SettlementError
+from ledgers.errors import RecordError, SettlementError
 from ledgers.identity import Identity, SeedKeys
 from ledgers.lightning.cashier import Times
 from ledgers.lightning.client import LndClient
@@ -210,6 +211,112 @@ def test_a_direction_in_which_nothing_may_flow_holds_no_money() -> None:
     line = slices(purse)
     line.step(course(0, 0, power_w=3000.0))  # still coming down
     assert (purse.asked, line.verdict(course(0, 0))) == (0, "")
+
+
+@pytest.mark.wire
+class TestSlicesThatAreNotSettled:
+    """What becomes of slices whose record cannot be kept, or whose money went back, on nodes that are sums."""
+
+    @pytest.fixture
+    def books(self, tmp_path: Path) -> Iterator[LightningBooks]:
+        made = LightningBooks(tmp_path, Mode.HOLD, times=Times(pay_s=2, resolve_s=1.0, hold_s=2.0))
+        yield made
+        made.close()
+
+    def line(self, books: LightningBooks, keep: Callable[[Debt, bytes], None] = lambda _debt, _record: None) -> Slices:
+        return Slices(
+            books.settlement.hold_tab("s", "import_energy", slice_wh=1000),
+            kind="import_energy",
+            slice_wh=1000,
+            meter=METER,
+            reserve_s=9.5,
+            keep=keep,
+            lead_s=30.0,
+            lost=partial(paying._is_lost, books.clients),
+        )
+
+    def lose(self, books: LightningBooks, debt: Debt) -> None:
+        books.network.lose(books.network.nodes[debt.payee].invoices[bytes.fromhex(debt.payment_hash)])
+
+    def states(self, books: LightningBooks) -> list[DebtState]:
+        return [debt.state for debt in books.settlement.debts()]
+
+    def flow(self, line: Slices, begin_s: int, begin_wh: float) -> tuple[int, float, str]:
+        """7 kW from here until the line stops it, for two hours at most: when, how far and why."""
+        for second in range(begin_s, begin_s + 7200, 5):
+            at = course(second, begin_wh + (second - begin_s) * 7000 / 3600, power_w=7000.0, highest_w=10_000.0)
+            line.step(at)
+            if line.verdict(at):
+                break
+        return second, float(at.energy_wh), line.verdict(at)
+
+    def test_records_that_cannot_be_kept_stop_the_energy_within_two_minutes(self, books: LightningBooks) -> None:
+        def full(_debt: Debt, _record: bytes) -> None:
+            raise RecordError("the disk is full")
+
+        line = self.line(books, full)
+        _, energy_wh, said = self.flow(line, 0, 0.0)
+        assert said == "payment of import_energy: slice 's.import_energy.0' is not settled yet: the disk is full"
+        assert 1000 + 110 * 7000 / 3600 < energy_wh < 1000 + 140 * 7000 / 3600
+
+    def test_three_slices_that_wait_to_be_settled_stop_the_energy_sooner(self, books: LightningBooks) -> None:
+        def full(_debt: Debt, _record: bytes) -> None:
+            raise RecordError("the disk is full")
+
+        line = self.line(books, full)
+        for second, energy_wh in ((0, 0), (30, 1000), (60, 2000)):
+            at = course(second, energy_wh, power_w=7000.0, highest_w=10_000.0)
+            line.step(at)
+            assert line.verdict(at) == ""
+        at = course(90, 3000, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert line.verdict(at).endswith("the disk is full")
+
+    def test_the_energy_of_a_slice_that_was_lost_is_paid_by_the_next_one(self, books: LightningBooks) -> None:
+        line, payer = self.line(books), books.network.nodes["ev_owner"]
+        line.step(course(0, 0, power_w=7000.0, highest_w=10_000.0))
+        (first,) = books.settlement.debts()
+        line.step(course(1, 980, power_w=7000.0, highest_w=10_000.0))
+        self.lose(books, first)
+        payer.no_route = True
+        line.step(course(10, 1000, power_w=7000.0, highest_w=10_000.0))  # cannot be held again
+        payer.no_route = False
+        line.step(course(20, 1020, power_w=7000.0, highest_w=10_000.0))
+        assert self.states(books) == [DebtState.CANCELLED, DebtState.PAID, DebtState.HELD]
+        assert line.verdict(course(20, 1020, power_w=7000.0, highest_w=10_000.0)) == ""
+        assert line.finish(course(30, 1030)) == ()
+        assert self.states(books) == [DebtState.CANCELLED, DebtState.PAID, DebtState.PAID]
+
+    def test_when_a_slice_was_lost_and_no_other_can_be_held_energy_stops_at_once(self, books: LightningBooks) -> None:
+        line, payer = self.line(books), books.network.nodes["ev_owner"]
+        line.step(course(0, 0, power_w=7000.0, highest_w=10_000.0))
+        (first,) = books.settlement.debts()
+        self.lose(books, first)
+        payer.no_route = True
+        at = course(500, 1000, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert line.verdict(at).startswith("payment of import_energy: the next slice of 1000 Wh could not be held")
+        assert self.states(books)[0] is DebtState.CANCELLED
+
+    @pytest.mark.parametrize("end", ["lose", "expire"])
+    def test_money_that_went_back_while_its_slice_flows_covers_nothing_any_more(
+        self, books: LightningBooks, end: str
+    ) -> None:
+        line = self.line(books)
+        line.step(course(0, 0, power_w=7000.0, highest_w=10_000.0))
+        (first,) = books.settlement.debts()
+        invoice = books.network.nodes[first.payee].invoices[bytes.fromhex(first.payment_hash)]
+        getattr(books.network, end)(invoice)
+        at = course(35, 70, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert self.states(books) == [DebtState.CANCELLED, DebtState.HELD]  # held anew, so energy goes on
+        assert line.verdict(at) == ""
+        (second,) = [debt for debt in books.settlement.debts() if debt.state is DebtState.HELD]
+        getattr(books.network, end)(books.network.nodes[second.payee].invoices[bytes.fromhex(second.payment_hash)])
+        books.network.nodes["ev_owner"].no_route = True
+        at = course(70, 140, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert line.verdict(at).startswith("payment of import_energy: the next slice of 1000 Wh could not be held")
 
 
 @dataclass
