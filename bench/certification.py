@@ -11,6 +11,7 @@ again from the run folder.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from bench import witnesses
 from bench.crossing import asset_values, device_entry
 from bench.cycle import DeviceSet
 from bench.desk import SETTLEMENT_SIGNER, Desk
-from bench.paying import bind_session, open_debts, was_begun, what_is_owed
+from bench.paying import bind_session, finish_decided, is_unfinished, open_debts, was_begun, what_is_owed
 from bench.safety import LimitRecord
 from bench.session import SessionLog
 from bench.settlement import OpenSettlement
@@ -71,6 +72,8 @@ _BMS_VOLTAGE_GAIN_PERCENT = 0.2  # of the voltage half of a BMS's power; enginee
 _HIGHEST_PACK_VOLTAGE_V = 400.0
 _DELIVERY_SHARE = 0.95  # a delivered order reaches at least this share of its power, ramp excluded
 _PAYMENT_TRIES = 3  # of a step over Lightning; each has the deadlines of its client
+_UNFINISHED_S = 10.0  # real time for which payments of the session are asked for that are not finished
+_ASK_AGAIN_S = 0.25
 _RAMP_S = 15.0  # what an order may take to come in, before its mean is judged
 
 
@@ -154,7 +157,7 @@ def hold_session(recorded: RecordedSession) -> Hold:
     quote = _quote(recorded.facts, recorded.signed, settlement)
     if quote is None:
         raise SettlementError("there is no metered energy to settle")
-    return _insist(lambda: settlement.hold(quote))
+    return _hold(settlement, quote, recorded.desk.session_id)
 
 
 def settle_session(recorded: RecordedSession, presented: SignedRecord | None = None) -> None:
@@ -582,7 +585,7 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
             if was_begun(settlement, desk.session_id):
                 done.fail(reason)
             return None
-        hold = _insist(lambda: settlement.hold(quote))
+        hold = _hold(settlement, quote, desk.session_id)
     except LedgerError as error:
         stays = "" if quote is None else _give_back_in_part(settlement, quote)
         cause = f"{error}; what was held already could not be given back: {stays}" if stays else str(error)
@@ -621,6 +624,19 @@ def _insist(step: Callable[[], _T]) -> _T:
         with suppress(LightningError):
             return step()
     return step()
+
+
+def _hold(settlement: OpenSettlement, quote: Quote, session_id: str) -> Hold:
+    """Have the quote's money held, once what was begun while energy flowed is finished; a node may be away so long."""
+    end = time.monotonic() + _UNFINISHED_S
+    while True:
+        try:
+            return _insist(lambda: settlement.hold(quote))
+        except LedgerError:
+            if time.monotonic() >= end or not is_unfinished(settlement, session_id):
+                raise
+        finish_decided(settlement)
+        time.sleep(_ASK_AGAIN_S)
 
 
 def _give_back_in_part(settlement: OpenSettlement, quote: Quote) -> str:

@@ -551,6 +551,21 @@ def was_begun(settlement: OpenSettlement, session_id: str) -> bool:
     return isinstance(settlement, LightningSettlement) and bool(_debts(settlement, session_id))
 
 
+def is_unfinished(settlement: OpenSettlement, session_id: str) -> bool:
+    """Whether a payment of the session was begun or decided whose end is not known yet; money merely held is not."""
+    return isinstance(settlement, LightningSettlement) and any(
+        _may_be_paid(debt) or debt.state is DebtState.CANCELLING
+        for debt in _debts(settlement, session_id)
+        if debt.state not in _ENDED
+    )
+
+
+def finish_decided(settlement: OpenSettlement) -> None:
+    """Go on with what was decided while energy flowed, as after a crash; what cannot be done now stays as it is."""
+    if isinstance(settlement, LightningSettlement):
+        _told(settlement.resume)
+
+
 def open_debts(settlement: OpenSettlement) -> tuple[Debt, ...]:
     """Debts of a settlement over Lightning that are neither paid nor cancelled; of another one there are none."""
     if not isinstance(settlement, LightningSettlement):

@@ -48,7 +48,7 @@ from ledgers.records import Direction, Outcome
 from ledgers.tariff import load_tariff
 from ledgers.verify import verify_certificate
 from reports.run import Run
-from tests.ledgers.lnd_double import OPEN, Network, Node
+from tests.ledgers.lnd_double import OPEN, Network, Node, StoredInvoice
 from tests.ledgers.test_ledgers_lightning_settlement import LightningBooks
 
 Change = Callable[..., Station]
@@ -398,6 +398,12 @@ def debts_of(run: CertifiedRun | Path) -> dict[str, Debt]:
     found.update(journal.debts)
     journal.close()
     return found
+
+
+def debts_of_open(session: CertifiedSession) -> tuple[Debt, ...]:
+    settlement = session.settlement
+    assert isinstance(settlement, LightningSettlement)
+    return settlement.debts()
 
 
 def register(run: CertifiedRun, name: str) -> list[tuple[float, float]]:
@@ -776,6 +782,36 @@ def test_a_schedule_that_comes_later_is_judged_when_it_comes(emulated: Change, n
 
 
 # What is left when the end breaks off -------------------------------------------------------------------------------
+
+
+@pytest.mark.wire
+def test_a_slice_whose_payer_was_away_at_the_end_does_not_keep_the_record_from_being_paid(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, payer = nodes.network.settle, nodes.network.nodes["ev_owner"]
+
+    def away_after_it(invoice: StoredInvoice) -> None:
+        take(invoice)
+        payer.refusal = ("UNAVAILABLE", "the node is away")
+
+    monkeypatch.setattr(paying, "TIMES", Times(pay_s=5, resolve_s=0.5, hold_s=10.0))
+    with CertifiedSession(slices_of(emulated), SHORT) as session:
+        session.announce()
+        log = session.runner.run()
+        monkeypatch.setattr(nodes.network, "settle", away_after_it)
+        recorded = session.record(log)
+        assert any("is not settled yet" in problem for problem in recorded.facts.unpaid)
+        settling = [debt for debt in debts_of_open(session) if debt.state is DebtState.SETTLING]
+        assert len(settling) >= 1
+        monkeypatch.setattr(nodes.network, "settle", take)
+        back = threading.Timer(1.0, lambda: setattr(payer, "refusal", None))
+        back.start()
+        session.settle()
+        back.join()
+        run = session.issue(report=False)
+    assert run.certified.settlement["status"] == "settled"
+    assert {debt.state for debt in debts_of(run).values()} <= {DebtState.PAID, DebtState.CANCELLED}
+    assert verified(run)
 
 
 @pytest.mark.wire
