@@ -11,6 +11,7 @@ again from the run folder.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from bench import witnesses
 from bench.crossing import asset_values, device_entry
 from bench.cycle import DeviceSet
 from bench.desk import SETTLEMENT_SIGNER, Desk
-from bench.paying import bind_session, what_is_owed
+from bench.paying import bind_session, finish_decided, is_unfinished, open_debts, was_begun, what_is_owed
 from bench.safety import LimitRecord
 from bench.session import SessionLog
 from bench.settlement import OpenSettlement
@@ -71,6 +72,8 @@ _BMS_VOLTAGE_GAIN_PERCENT = 0.2  # of the voltage half of a BMS's power; enginee
 _HIGHEST_PACK_VOLTAGE_V = 400.0
 _DELIVERY_SHARE = 0.95  # a delivered order reaches at least this share of its power, ramp excluded
 _PAYMENT_TRIES = 3  # of a step over Lightning; each has the deadlines of its client
+_UNFINISHED_S = 10.0  # real time for which payments of the session are asked for that are not finished
+_ASK_AGAIN_S = 0.25
 _RAMP_S = 15.0  # what an order may take to come in, before its mean is judged
 
 
@@ -154,7 +157,7 @@ def hold_session(recorded: RecordedSession) -> Hold:
     quote = _quote(recorded.facts, recorded.signed, settlement)
     if quote is None:
         raise SettlementError("there is no metered energy to settle")
-    return _insist(lambda: settlement.hold(quote))
+    return _hold(settlement, quote, recorded.desk.session_id)
 
 
 def settle_session(recorded: RecordedSession, presented: SignedRecord | None = None) -> None:
@@ -579,19 +582,26 @@ def _settle(done: Certified, records: Path, facts: SessionFacts, signed: SignedR
         if quote is None:
             reason = _with_debts("there is no metered energy to settle", facts, desk, None)
             done.settlement = {"status": "none", "reason": reason}
+            if was_begun(settlement, desk.session_id):
+                done.fail(reason)
             return None
-        hold = _insist(lambda: settlement.hold(quote))
+        hold = _hold(settlement, quote, desk.session_id)
     except LedgerError as error:
-        reason = _with_debts(str(error), facts, desk, quote)
-        done.settlement = {"status": "none", "reason": reason}
+        stays = "" if quote is None else _give_back_in_part(settlement, quote)
+        cause = f"{error}; what was held already could not be given back: {stays}" if stays else str(error)
+        reason = _with_debts(cause, facts, desk, quote)
+        done.settlement = {"status": "unfinished" if stays else "none", "reason": reason}
         done.fail(reason)
         return None
     verifier = _Verifier()
     try:
         receipt = _insist(lambda: settlement.release(hold.hold_id, record=signed.to_bytes(), verify=verifier))
     except LedgerError as error:
-        told = _with_debts(str(error), facts, desk, quote)
-        _take_back(done, settlement, hold.hold_id, told, verified=verifier.passed)
+        status, cause, fails = _take_back(settlement, hold.hold_id, str(error), verified=verifier.passed)
+        reason = _with_debts(cause, facts, desk, quote)
+        done.settlement = {"status": status, "reason": reason}
+        if fails:
+            done.fail(reason)
         return None
     done.settlement = _settled(receipt, settlement)
     return write_atomically(records / "settlement.json", receipt.to_canonical())
@@ -616,21 +626,41 @@ def _insist(step: Callable[[], _T]) -> _T:
     return step()
 
 
-def _take_back(done: Certified, settlement: OpenSettlement, hold_id: str, cause: str, *, verified: bool) -> None:
-    """Give held money back after a release that failed, and say what became of it."""
+def _hold(settlement: OpenSettlement, quote: Quote, session_id: str) -> Hold:
+    """Have the quote's money held, once what was begun while energy flowed is finished; a node may be away so long."""
+    end = time.monotonic() + _UNFINISHED_S
+    while True:
+        try:
+            return _insist(lambda: settlement.hold(quote))
+        except LedgerError:
+            if time.monotonic() >= end or not is_unfinished(settlement, session_id):
+                raise
+        finish_decided(settlement)
+        time.sleep(_ASK_AGAIN_S)
+
+
+def _give_back_in_part(settlement: OpenSettlement, quote: Quote) -> str:
+    """After a hold that failed: give back what it held already; why that could not be done, empty when it was."""
+    hold_id = quote.quote_id[:32]
+    if all(debt.subject != hold_id for debt in open_debts(settlement)):
+        return ""
+    try:
+        settlement.cancel(hold_id)
+    except LedgerError as error:
+        return str(error)
+    return ""
+
+
+def _take_back(settlement: OpenSettlement, hold_id: str, cause: str, *, verified: bool) -> tuple[str, str, bool]:
+    """Give held money back after a release that failed; what became of it, why, and whether the session fails by it."""
     try:
         settlement.cancel(hold_id)
     except LedgerError as error:  # a part is paid already, or a node is away: it stays as it is, and is told
-        reason = f"the money neither moved in whole nor went back: {cause}; {error}"
-        done.settlement = {"status": "unfinished", "reason": reason}
-        done.fail(reason)
-        return
+        return "unfinished", f"the money neither moved in whole nor went back: {cause}; {error}", True
     if verified:
         reason = f"the record verifies, but the money went back because the payment failed: {cause}"
-        done.fail(reason)
-    else:
-        reason = f"the money went back because the record does not verify: {cause}"
-    done.settlement = {"status": "cancelled", "reason": reason}
+        return "cancelled", reason, True
+    return "cancelled", f"the money went back because the record does not verify: {cause}", False
 
 
 def _with_debts(reason: str, facts: SessionFacts, desk: Desk, quote: Quote | None) -> str:

@@ -37,7 +37,7 @@ from bench.desk import Desk
 from bench.rack import Rack
 from bench.safety import Snapshot
 from bench.session import SessionPlan, SessionRunner
-from bench.settlement import OpenSettlement
+from bench.settlement import Nodes, OpenSettlement
 from bench.station import Station
 from bench.station.model import LightningSettlement as LightningPart
 from drivers.readings import Reading
@@ -46,6 +46,7 @@ from ledgers.evidence import write_atomically
 from ledgers.identity import Identity
 from ledgers.lightning.cashier import Times
 from ledgers.lightning.client.errors import InvoiceClosed
+from ledgers.lightning.client.values import InvoiceState, PaymentState
 from ledgers.lightning.journal import Debt, DebtState
 from ledgers.lightning.modes import HoldTab, StreamTab, slice_verifier, write_slice_record
 from ledgers.lightning.pricing import SMALLEST_PAYMENT_MSAT, line_msat, price_of
@@ -69,6 +70,14 @@ STRAY_WH = 5.0
 """What a meter may count in a direction that no set-point asked for, before energy stops; engineering choice."""
 UNREAD_S = 60.0
 """Longest time that a register may go unread, as certification has it at the ends of a session."""
+UNSETTLED_S = 120.0
+"""Longest time that a slice which has flowed may wait to be settled, as a stream's grace; engineering choice."""
+UNSETTLED_SLICES = 2
+"""So many slices which have flowed may wait to be settled; engineering choice."""
+LOOK_S = 30.0
+"""Session time between two looks whether the money of open slices is still held; engineering choice."""
+LAG_SHARE = 0.1
+"""Share of the energy that a charger's power comes to by which its register may lag; engineering choice."""
 
 _AT_REST_W = 200.0  # stand-by and running losses of the converter stay below
 _PERMIT_S = 60.0  # real time that a set-point waits for its money on the wall clock
@@ -112,7 +121,10 @@ class Slices:
     """A line of slices: held before they flow, settled with a signed record, one after the other.
 
     `reserve_s` is how long energy may go on flowing at the highest power after it was decided to stop it; `keep` is
-    given each signed record before it is used.
+    given each signed record before it is used; `lost` says whether the money of a slice is not held any more.
+
+    A slice whose money went back covers nothing. Those behind it move up, so that the oldest money pays for the oldest
+    energy, and another slice is held or energy stops.
     """
 
     def __init__(
@@ -125,6 +137,7 @@ class Slices:
         reserve_s: float,
         keep: Callable[[Debt, bytes], None],
         lead_s: float,
+        lost: Callable[[Debt], bool] = lambda _debt: False,
     ) -> None:
         self._tab = tab
         self._kind = kind
@@ -133,10 +146,14 @@ class Slices:
         self._reserve_s = reserve_s
         self._keep = keep
         self._lead_s = lead_s
+        self._lost = lost
         self._open: list[tuple[Debt, int]] = []  # held and not settled, with the energy at which each begins
         self._records: dict[str, bytes] = {}
         self._covered_wh = 0  # the end of the last slice that was held
         self._hold_again_s = self._settle_again_s = -math.inf
+        self._look_s: float | None = None  # session time of the last look
+        self._unsettled_s: float | None = None  # since when the oldest slice cannot be settled
+        self._unsettled = ""
         self._trouble = ""
         self._broken = ""
 
@@ -147,10 +164,20 @@ class Slices:
 
     def step(self, course: Course) -> None:
         """Settle the slices that have flowed, then hold what may flow next."""
+        self._look(course)
         while self._open and self._end_wh(self._open[0]) <= course.energy_wh and course.now_s >= self._settle_again_s:
-            trouble = self._settle(self._open[0], Decimal(self._slice_wh))
-            if trouble:
-                self._settle_again_s = course.now_s + RETRY_S
+            flowed = self._open[0]
+            trouble = self._settle(flowed, Decimal(self._slice_wh))
+            if not trouble or flowed not in self._open:
+                self._unsettled_s = None
+                continue
+            if self._went_back(flowed[0]):
+                self._drop(flowed, trouble)
+                self._unsettled_s = None
+                continue
+            self._settle_again_s, self._unsettled = course.now_s + RETRY_S, trouble
+            if self._unsettled_s is None:
+                self._unsettled_s = course.now_s
         while course.highest_w > 0.0 and self._left_wh(course) < self._reserve_wh(course) + self._lead_wh(course):
             if self._broken or course.now_s < self._hold_again_s:
                 return
@@ -168,12 +195,14 @@ class Slices:
         """Why energy must not flow any more: less is held than may flow until it has stopped."""
         if self._broken:
             return f"payment of {self._kind}: {self._broken}"
+        if self._unsettled_s is not None:
+            waiting = sum(self._end_wh(found) <= course.energy_wh for found in tuple(self._open))
+            if waiting > UNSETTLED_SLICES or course.now_s - self._unsettled_s > UNSETTLED_S:
+                return f"payment of {self._kind}: {self._unsettled}"
         if course.highest_w == 0.0:
             stray_wh = -self._left_wh(course)
-            said = (
-                f"payment of {self._kind}: {stray_wh:.1f} Wh were counted that nobody asked for, and no money is held"
-            )
-            return said if stray_wh > STRAY_WH else ""
+            said = self._trouble or f"{stray_wh:.1f} Wh were counted that nobody asked for, and no money is held"
+            return f"payment of {self._kind}: {said}" if stray_wh > STRAY_WH else ""
         if self._left_wh(course) >= self._reserve_wh(course):
             return ""
         return f"payment of {self._kind}: {self._trouble or 'the money of the next slice has not arrived in time'}"
@@ -187,6 +216,33 @@ class Slices:
         half_made = [debt.name for debt in self._tab.open() if debt.name not in mine]
         problems += [_told(partial(self._tab.cancel, name)) for name in half_made]
         return tuple(f"payment of {self._kind}: {problem}" for problem in problems if problem)
+
+    def _look(self, course: Course) -> None:
+        """Give up the slices whose money is not held any more; one that has flowed finds out when it is settled."""
+        if self._look_s is None:
+            self._look_s = course.now_s
+        if course.now_s - self._look_s < LOOK_S:
+            return
+        self._look_s = course.now_s
+        for debt, start_wh in tuple(self._open):
+            if start_wh + self._slice_wh <= course.energy_wh or not self._lost(debt):
+                continue
+            trouble = _told(partial(self._tab.cancel, debt.name))
+            if not trouble or self._went_back(debt):
+                gone = next(found for found in self._open if found[0] == debt)
+                self._drop(gone, f"the money of slice {debt.name!r} went back before it was settled")
+
+    def _went_back(self, debt: Debt) -> bool:
+        """Whether the money of an open slice is given up."""
+        state = {found.name: found.state for found in self._tab.open()}.get(debt.name)
+        return state in {None, DebtState.CANCELLING}
+
+    def _drop(self, gone: tuple[Debt, int], trouble: str) -> None:
+        """Take a slice out whose money went back: those behind it cover its energy."""
+        place = self._open.index(gone)
+        self._open[place:] = [(debt, start_wh - self._slice_wh) for debt, start_wh in self._open[place + 1 :]]
+        self._covered_wh -= self._slice_wh
+        self._trouble = trouble
 
     def _last(self, found: tuple[Debt, int], flowed_wh: Decimal) -> str:
         if flowed_wh <= 0:
@@ -294,6 +350,8 @@ class Paying:
         limit = station.limits.power_w
         self._highest_w = {Direction.IMPORT: limit.max, Direction.EXPORT: -limit.min}
         self._counts: dict[Direction, _Count] = {}
+        self._felt_wh = dict.fromkeys(Direction, 0.0)  # what the charger's power comes to since its register's first
+        self._felt: Reading | None = None
         self._failed: dict[Direction, str] = {}
         self._power_w = 0.0
         self._set_point_w: float | None = None  # None before transfer begins
@@ -350,6 +408,7 @@ class Paying:
             return
         if charger.ac_power.is_good:
             self._power_w = charger.ac_power.value
+            self._feel(charger.ac_power)
         self._count(Direction.IMPORT, charger.import_energy)
         self._count(Direction.EXPORT, charger.export_energy)
         if not self._begun:
@@ -399,10 +458,15 @@ class Paying:
         for direction, line in self._lines.items():
             course = courses[direction]
             reason = self._failed.get(direction) or line.verdict(course)
+            charger = f"payment of {line.kind}: charger {self._station.charger_name!r}"
             if not reason and course.age_s > UNREAD_S:
+                reason = f"{charger} has told no energy for {course.age_s:.0f} s"
+            felt_wh = self._felt_wh[direction]
+            may_lag_wh = max(self._highest_w.values()) * UNREAD_S / 3600.0 + LAG_SHARE * felt_wh
+            if not reason and felt_wh - float(course.energy_wh) > may_lag_wh:
                 reason = (
-                    f"payment of {line.kind}: charger {self._station.charger_name!r} has told no energy for "
-                    f"{course.age_s:.0f} s"
+                    f"{charger} counted {course.energy_wh:.1f} Wh, and its power comes to {felt_wh:.1f} Wh; its "
+                    f"{direction.value} register stands still"
                 )
             if reason:
                 self._cycle.stop_energy(reason)
@@ -414,7 +478,24 @@ class Paying:
         # Certification counts from the first reading after plug-in.
         if known is None or known.first_s < self._begin_s() - 1e-6:
             known = _Count(reading.mono_s, reading.value, reading.mono_s, reading.value)
+            self._felt_wh[direction] = 0.0
+        if reading.value < known.last_wh:  # what it counted before stays counted, and is settled
+            self._cycle.stop_energy(
+                f"payment of {KIND_OF[direction]}: the {direction.value} register of charger "
+                f"{self._station.charger_name!r} ran backwards, from {known.last_wh:.1f} Wh to {reading.value:.1f} Wh, "
+                "so what flows cannot be counted"
+            )
+            return
         self._counts[direction] = _Count(known.first_s, known.first_wh, reading.mono_s, reading.value)
+
+    def _feel(self, reading: Reading) -> None:
+        """Add up power over time, for a register that stands still; over a longer gap the register's age is judged."""
+        earlier, self._felt = self._felt, reading
+        if earlier is None or not 0.0 < reading.mono_s - earlier.mono_s <= UNREAD_S:
+            return
+        energy_wh = (earlier.value + reading.value) / 2.0 * (reading.mono_s - earlier.mono_s) / 3600.0
+        self._felt_wh[Direction.IMPORT] += max(0.0, energy_wh)
+        self._felt_wh[Direction.EXPORT] += max(0.0, -energy_wh)
 
     def _courses(self, now_s: float, asked_w: Sequence[float]) -> dict[Direction, Course]:
         found = {}
@@ -432,8 +513,10 @@ class Paying:
         return found
 
 
-def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner) -> Paying:
+def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner, nodes: Nodes) -> Paying:
     """What pays for this station's session while it runs, to be entered before the vehicle is plugged in.
+
+    `nodes` are the desk's, by account.
 
     Raises SettlementError when slices of this size can never be paid, or the session's name does not fit into terms.
     """
@@ -442,7 +525,7 @@ def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner)
     if isinstance(settlement, LightningSettlement) and isinstance(part, LightningPart):
         for direction, kind in KIND_OF.items():
             if part.mode == "hold" and part.slice_wh is not None:
-                lines[direction] = _slices(station, rack.run_folder, desk, settlement, kind, part.slice_wh)
+                lines[direction] = _slices(station, rack.run_folder, desk, nodes, kind, part.slice_wh)
             elif part.mode == "stream":
                 tab = settlement.stream_tab(
                     desk.session_id,
@@ -459,31 +542,88 @@ def open_paying(station: Station, rack: Rack, desk: Desk, runner: SessionRunner)
 
 def bind_session(settlement: OpenSettlement, session_id: str, record_sha256: str) -> None:
     """Say which record a session became, where something was paid or begun for it while energy flowed."""
-    if isinstance(settlement, LightningSettlement) and _debts(settlement, session_id):
+    if isinstance(settlement, LightningSettlement) and was_begun(settlement, session_id):
         settlement.bind(session_id, record_sha256)
 
 
-def what_is_owed(settlement: OpenSettlement, session_id: str, quote: Quote | None) -> tuple[str, ...]:
-    """After a settlement that failed: what was paid while energy flowed, and who still owes what; one sentence each."""
+def was_begun(settlement: OpenSettlement, session_id: str) -> bool:
+    """Whether anything was paid or begun while energy flowed, also when it went back."""
+    return isinstance(settlement, LightningSettlement) and bool(_debts(settlement, session_id))
+
+
+def is_unfinished(settlement: OpenSettlement, session_id: str) -> bool:
+    """Whether a payment of the session was begun or decided whose end is not known yet; money merely held is not."""
+    return isinstance(settlement, LightningSettlement) and any(
+        _may_be_paid(debt) or debt.state is DebtState.CANCELLING
+        for debt in _debts(settlement, session_id)
+        if debt.state not in _ENDED
+    )
+
+
+def finish_decided(settlement: OpenSettlement) -> None:
+    """Go on with what was decided while energy flowed, as after a crash; what cannot be done now stays as it is."""
+    if isinstance(settlement, LightningSettlement):
+        _told(settlement.resume)
+
+
+def open_debts(settlement: OpenSettlement) -> tuple[Debt, ...]:
+    """Debts of a settlement over Lightning that are neither paid nor cancelled; of another one there are none."""
     if not isinstance(settlement, LightningSettlement):
         return ()
-    paid = dict(settlement.advances(session_id))
-    found = [f"{msat} msat of {kind} were paid while energy flowed" for kind, msat in paid.items()]
+    return tuple(debt for debt in settlement.debts() if debt.state not in _ENDED)
+
+
+def what_is_owed(settlement: OpenSettlement, session_id: str, quote: Quote | None) -> tuple[str, ...]:
+    """After a settlement that failed: what was paid all the same, and who still owes what; one sentence each.
+
+    What is the payee's to take, or of which nobody knows how it ended, is told by its name and not as owed.
+    """
+    if not isinstance(settlement, LightningSettlement):
+        return ()
+    flowed = _debts(settlement, session_id)
+    last = () if quote is None else settlement.debts_of_record(quote.record_sha256)
+    found = [f"{msat} msat of {kind} were paid while energy flowed" for kind, msat in _sums(flowed)]
+    found += [
+        f"{debt.payer} paid {debt.payee} {debt.amount_msat} msat of {debt.kind} at the end"
+        for debt in last
+        if debt.state is DebtState.PAID
+    ]
+    moved = [debt for debt in (*flowed, *last) if debt.state is DebtState.PAID or _may_be_paid(debt)]
     for line in () if quote is None else quote.lines:
-        owed = math.floor(line_msat(line, settlement.rate)) - paid.get(line.kind, 0)
+        owed = math.floor(line_msat(line, settlement.rate))
+        for debt in moved:
+            if debt.kind == line.kind:
+                owed -= debt.amount_msat if debt.payer == line.payer else -debt.amount_msat
         if owed >= SMALLEST_PAYMENT_MSAT:
             found.append(f"{line.payer} still owes {line.payee} {owed} msat of {line.kind}")
         elif owed <= -SMALLEST_PAYMENT_MSAT:
             found.append(f"{line.payee} has to pay {line.payer} back {-owed} msat of {line.kind}")
-    found += [_state_of(debt) for debt in _debts(settlement, session_id) if debt.state not in _ENDED]
+    begun = [debt for debt in last if debt.state is not DebtState.NEW]  # what no node knows yet is owed, and no more
+    found += [_state_of(debt) for debt in (*flowed, *begun) if debt.state not in _ENDED]
     return tuple(found)
+
+
+def _sums(debts: Sequence[Debt]) -> Sequence[tuple[str, int]]:
+    """What was paid in msat, by kind."""
+    paid: dict[str, int] = {}
+    for debt in debts:
+        if debt.state is DebtState.PAID:
+            paid[debt.kind] = paid.get(debt.kind, 0) + debt.amount_msat
+    return tuple(paid.items())
+
+
+def _may_be_paid(debt: Debt) -> bool:
+    """Whether money may have moved for a debt that is not paid: the preimage was given, or an answer was lost."""
+    if debt.held:
+        return debt.decided
+    return debt.state in {DebtState.INVOICED, DebtState.CANCELLING} or (debt.keysend and debt.state is DebtState.NEW)
 
 
 _ENDED = {DebtState.PAID, DebtState.CANCELLED}
 _STATE = {
     DebtState.HELD: "is held, and goes back by itself when nobody settles it",
     DebtState.SETTLING: "is the payee's to take, and the payer's node does not know it yet",
-    DebtState.CANCELLING: "is going back",
+    DebtState.CANCELLING: "was to go back, and whether it did is not known",
 }
 
 
@@ -493,9 +633,9 @@ def _state_of(debt: Debt) -> str:
     return f"{debt.name!r} of {debt.amount_msat} msat {said}"
 
 
-def _slices(
-    station: Station, folder: Path, desk: Desk, settlement: LightningSettlement, kind: str, slice_wh: int
-) -> Slices:
+def _slices(station: Station, folder: Path, desk: Desk, nodes: Nodes, kind: str, slice_wh: int) -> Slices:
+    settlement = desk.settlement
+    assert isinstance(settlement, LightningSettlement)  # the caller checked
     worth = _worth_msat(settlement, kind, Fraction(slice_wh))
     if worth < SMALLEST_PAYMENT_MSAT:
         raise SettlementError(
@@ -517,7 +657,22 @@ def _slices(
         reserve_s=2.0 * station.cycle_s + RAMP_S / 2.0,
         keep=keep,
         lead_s=LEAD_S,
+        lost=partial(_is_lost, nodes),
     )
+
+
+def _is_lost(nodes: Nodes, debt: Debt) -> bool:
+    """Whether a held debt's money is back with its payer, or on its way there; False when a node cannot be asked.
+
+    The payee's node alone cannot tell: one that was killed may call an invoice accepted whose money it has lost
+    (see `ledgers.lightning.cashier`).
+    """
+    try:
+        if nodes[debt.payee].lookup_invoice(debt.payment_hash).state is InvoiceState.CANCELED:
+            return True
+        return nodes[debt.payer].track(debt.payment_hash).state is PaymentState.FAILED
+    except LedgerError:  # who is away cannot take his money back, and is asked again
+        return False
 
 
 def _require_liquidity(settlement: LightningSettlement, part: LightningPart, plan: SessionPlan) -> None:
@@ -602,8 +757,8 @@ class _Count:
 
     @property
     def energy_wh(self) -> Decimal:
-        """To the milliwatt-hour, as the quote has it; never below nothing."""
-        return max(Decimal(0), Decimal(f"{self.last_wh - self.first_wh:.3f}"))
+        """To the milliwatt-hour, as the quote has it."""
+        return Decimal(f"{self.last_wh - self.first_wh:.3f}")
 
 
 class _Worker:

@@ -122,7 +122,7 @@ class CertifiedSession:
             )
             stack.enter_context(desk)
             self._runner = SessionRunner(rack, self.plan, progress=self._progress)
-            paying = open_paying(self.station, rack, desk, self._runner)
+            paying = open_paying(self.station, rack, desk, self._runner, nodes)
             rack.cycle.listeners.append(desk.watch)
             self._paying = stack.enter_context(paying)
             self._rack, self._desk = rack, desk

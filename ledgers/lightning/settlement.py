@@ -418,6 +418,11 @@ class LightningSettlement:
         with self._guard:
             self._journal.close()
 
+    def debts_of_record(self, record_sha256: str) -> tuple[Debt, ...]:
+        """The debts of every hold for a record, oldest first, also of those that were cancelled; waits for no node."""
+        holds = {name for name, known in self._books.holds.copy().items() if known.hold.record_sha256 == record_sha256}
+        return tuple(debt for debt in self.debts() if debt.subject in holds)
+
     # Private: holding.
 
     def _finish_advances(self, record_sha256: str) -> None:

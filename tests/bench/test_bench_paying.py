@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,9 +35,11 @@ from bench.session import GridOrder, SessionPlan
 from bench.station import Station
 from drivers.errors import EnergyStopped
 from ledgers.canonical import sha256_hex
-from ledgers.errors import SettlementError
+from ledgers.errors import RecordError, SettlementError
 from ledgers.identity import Identity, SeedKeys
+from ledgers.lightning.cashier import Times
 from ledgers.lightning.client import LndClient
+from ledgers.lightning.client.errors import LndError, LndUnreachable
 from ledgers.lightning.journal import Debt, DebtState
 from ledgers.lightning.modes import Flow, HoldTab, Mode, StreamTab
 from ledgers.lightning.pricing import Rate
@@ -45,7 +48,8 @@ from ledgers.records import Direction, Outcome
 from ledgers.tariff import load_tariff
 from ledgers.verify import verify_certificate
 from reports.run import Run
-from tests.ledgers.lnd_double import OPEN, Network
+from tests.ledgers.lnd_double import OPEN, Network, Node, StoredInvoice
+from tests.ledgers.test_ledgers_lightning_settlement import LightningBooks
 
 Change = Callable[..., Station]
 METER = SeedKeys(seed=7, any_metal=False).identity("charger", "charger")
@@ -209,6 +213,112 @@ def test_a_direction_in_which_nothing_may_flow_holds_no_money() -> None:
     assert (purse.asked, line.verdict(course(0, 0))) == (0, "")
 
 
+@pytest.mark.wire
+class TestSlicesThatAreNotSettled:
+    """What becomes of slices whose record cannot be kept, or whose money went back, on nodes that are sums."""
+
+    @pytest.fixture
+    def books(self, tmp_path: Path) -> Iterator[LightningBooks]:
+        made = LightningBooks(tmp_path, Mode.HOLD, times=Times(pay_s=2, resolve_s=1.0, hold_s=2.0))
+        yield made
+        made.close()
+
+    def line(self, books: LightningBooks, keep: Callable[[Debt, bytes], None] = lambda _debt, _record: None) -> Slices:
+        return Slices(
+            books.settlement.hold_tab("s", "import_energy", slice_wh=1000),
+            kind="import_energy",
+            slice_wh=1000,
+            meter=METER,
+            reserve_s=9.5,
+            keep=keep,
+            lead_s=30.0,
+            lost=partial(paying._is_lost, books.clients),
+        )
+
+    def lose(self, books: LightningBooks, debt: Debt) -> None:
+        books.network.lose(books.network.nodes[debt.payee].invoices[bytes.fromhex(debt.payment_hash)])
+
+    def states(self, books: LightningBooks) -> list[DebtState]:
+        return [debt.state for debt in books.settlement.debts()]
+
+    def flow(self, line: Slices, begin_s: int, begin_wh: float) -> tuple[int, float, str]:
+        """7 kW from here until the line stops it, for two hours at most: when, how far and why."""
+        for second in range(begin_s, begin_s + 7200, 5):
+            at = course(second, begin_wh + (second - begin_s) * 7000 / 3600, power_w=7000.0, highest_w=10_000.0)
+            line.step(at)
+            if line.verdict(at):
+                break
+        return second, float(at.energy_wh), line.verdict(at)
+
+    def test_records_that_cannot_be_kept_stop_the_energy_within_two_minutes(self, books: LightningBooks) -> None:
+        def full(_debt: Debt, _record: bytes) -> None:
+            raise RecordError("the disk is full")
+
+        line = self.line(books, full)
+        _, energy_wh, said = self.flow(line, 0, 0.0)
+        assert said == "payment of import_energy: slice 's.import_energy.0' is not settled yet: the disk is full"
+        assert 1000 + 110 * 7000 / 3600 < energy_wh < 1000 + 140 * 7000 / 3600
+
+    def test_three_slices_that_wait_to_be_settled_stop_the_energy_sooner(self, books: LightningBooks) -> None:
+        def full(_debt: Debt, _record: bytes) -> None:
+            raise RecordError("the disk is full")
+
+        line = self.line(books, full)
+        for second, energy_wh in ((0, 0), (30, 1000), (60, 2000)):
+            at = course(second, energy_wh, power_w=7000.0, highest_w=10_000.0)
+            line.step(at)
+            assert line.verdict(at) == ""
+        at = course(90, 3000, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert line.verdict(at).endswith("the disk is full")
+
+    def test_the_energy_of_a_slice_that_was_lost_is_paid_by_the_next_one(self, books: LightningBooks) -> None:
+        line, payer = self.line(books), books.network.nodes["ev_owner"]
+        line.step(course(0, 0, power_w=7000.0, highest_w=10_000.0))
+        (first,) = books.settlement.debts()
+        line.step(course(1, 980, power_w=7000.0, highest_w=10_000.0))
+        self.lose(books, first)
+        payer.no_route = True
+        line.step(course(10, 1000, power_w=7000.0, highest_w=10_000.0))  # cannot be held again
+        payer.no_route = False
+        line.step(course(20, 1020, power_w=7000.0, highest_w=10_000.0))
+        assert self.states(books) == [DebtState.CANCELLED, DebtState.PAID, DebtState.HELD]
+        assert line.verdict(course(20, 1020, power_w=7000.0, highest_w=10_000.0)) == ""
+        assert line.finish(course(30, 1030)) == ()
+        assert self.states(books) == [DebtState.CANCELLED, DebtState.PAID, DebtState.PAID]
+
+    def test_when_a_slice_was_lost_and_no_other_can_be_held_energy_stops_at_once(self, books: LightningBooks) -> None:
+        line, payer = self.line(books), books.network.nodes["ev_owner"]
+        line.step(course(0, 0, power_w=7000.0, highest_w=10_000.0))
+        (first,) = books.settlement.debts()
+        self.lose(books, first)
+        payer.no_route = True
+        at = course(500, 1000, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert line.verdict(at).startswith("payment of import_energy: the next slice of 1000 Wh could not be held")
+        assert self.states(books)[0] is DebtState.CANCELLED
+
+    @pytest.mark.parametrize("end", ["lose", "expire"])
+    def test_money_that_went_back_while_its_slice_flows_covers_nothing_any_more(
+        self, books: LightningBooks, end: str
+    ) -> None:
+        line = self.line(books)
+        line.step(course(0, 0, power_w=7000.0, highest_w=10_000.0))
+        (first,) = books.settlement.debts()
+        invoice = books.network.nodes[first.payee].invoices[bytes.fromhex(first.payment_hash)]
+        getattr(books.network, end)(invoice)
+        at = course(35, 70, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert self.states(books) == [DebtState.CANCELLED, DebtState.HELD]  # held anew, so energy goes on
+        assert line.verdict(at) == ""
+        (second,) = [debt for debt in books.settlement.debts() if debt.state is DebtState.HELD]
+        getattr(books.network, end)(books.network.nodes[second.payee].invoices[bytes.fromhex(second.payment_hash)])
+        books.network.nodes["ev_owner"].no_route = True
+        at = course(70, 140, power_w=7000.0, highest_w=10_000.0)
+        line.step(at)
+        assert line.verdict(at).startswith("payment of import_energy: the next slice of 1000 Wh could not be held")
+
+
 @dataclass
 class Hose:
     """Stands for a tab of a stream: writes down when it is asked to pay."""
@@ -288,6 +398,12 @@ def debts_of(run: CertifiedRun | Path) -> dict[str, Debt]:
     found.update(journal.debts)
     journal.close()
     return found
+
+
+def debts_of_open(session: CertifiedSession) -> tuple[Debt, ...]:
+    settlement = session.settlement
+    assert isinstance(settlement, LightningSettlement)
+    return settlement.debts()
 
 
 def register(run: CertifiedRun, name: str) -> list[tuple[float, float]]:
@@ -466,6 +582,47 @@ class TestSlices:
         assert run.certified.settlement["status"] == "cancelled"
         assert nodes.earned_msat() == dict.fromkeys(ACCOUNTS, 0)
 
+    def test_a_register_that_runs_backwards_stops_the_energy_and_the_session_fails_with_what_was_paid(
+        self, emulated: Change, nodes: Nodes
+    ) -> None:
+        with CertifiedSession(slices_of(emulated), SHORT) as session:
+            site = session.rack.emulated
+            assert site is not None
+
+            def restart(_index: int, _snapshot: Any, now_s: float) -> None:
+                if now_s >= 80.0 and not restarted:
+                    restarted.append(now_s)
+                    site.charger.meter.import_wh = 0.0
+
+            restarted: list[float] = []
+            session.rack.cycle.listeners.insert(0, restart)
+            run = session.run(report=False)
+        assert "the import register of charger 'charger' ran backwards" in run.log.aborted
+        ((stopped_s, _),) = events(run, "energy_stopped")
+        assert restarted[0] <= stopped_s <= restarted[0] + 2.0
+        assert max(abs(watts) for at_s, watts in power(run) if at_s > stopped_s + 4) < 200
+        reason = str(run.certified.settlement["reason"])
+        paid_msat = nodes.earned_msat()["charging_station"]
+        assert paid_msat > 100 * 250
+        assert run.certified.settlement["status"] == "none"
+        assert f"{paid_msat} msat of import_energy were paid while energy flowed" in reason
+        assert (run.certified.verdict, reason in run.certified.reasons) == ("FAIL", True)
+        assert {debt.state for debt in debts_of(run.folder).values()} <= {DebtState.PAID, DebtState.CANCELLED}
+
+    @pytest.mark.parametrize("mode", ["hold", "stream"])
+    def test_a_register_that_stands_still_while_power_flows_stops_the_energy(
+        self, emulated: Change, nodes: Nodes, mode: str
+    ) -> None:
+        keys = {"slice_wh": 1000} if mode == "hold" else {}
+        station = emulated({**paid(mode, **keys), "twins.charger.fault": {"kind": "frozen", "after_s": 60}})
+        run = run_certified(station, SessionPlan(name="still", duration_s=600, baseline_w=6000.0), report=False)
+        assert run.log.aborted.startswith("payment of import_energy: charger 'charger' counted ")
+        assert run.log.aborted.endswith(" Wh; its import register stands still")
+        ((stopped_s, _),) = events(run, "energy_stopped")
+        # At 6 kW, 60 s of 10.5 kW and a tenth of what flowed are reached within 130 s of standing still.
+        assert 150.0 < stopped_s < 200.0
+        assert run.certified.verdict == "FAIL"
+
     def test_what_was_paid_for_slices_is_told_when_the_sessions_record_does_not_verify(
         self, emulated: Change, nodes: Nodes
     ) -> None:
@@ -624,6 +781,115 @@ def test_a_schedule_that_comes_later_is_judged_when_it_comes(emulated: Change, n
     nodes.network.nodes["aggregator"].local_msat += 50 * EURO_MSAT - 28_000
 
 
+# What is left when the end breaks off -------------------------------------------------------------------------------
+
+
+@pytest.mark.wire
+def test_a_slice_whose_payer_was_away_at_the_end_does_not_keep_the_record_from_being_paid(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, payer = nodes.network.settle, nodes.network.nodes["ev_owner"]
+
+    def away_after_it(invoice: StoredInvoice) -> None:
+        take(invoice)
+        payer.refusal = ("UNAVAILABLE", "the node is away")
+
+    monkeypatch.setattr(paying, "TIMES", Times(pay_s=5, resolve_s=0.5, hold_s=10.0))
+    with CertifiedSession(slices_of(emulated), SHORT) as session:
+        session.announce()
+        log = session.runner.run()
+        monkeypatch.setattr(nodes.network, "settle", away_after_it)
+        recorded = session.record(log)
+        assert any("is not settled yet" in problem for problem in recorded.facts.unpaid)
+        settling = [debt for debt in debts_of_open(session) if debt.state is DebtState.SETTLING]
+        assert len(settling) >= 1
+        monkeypatch.setattr(nodes.network, "settle", take)
+        back = threading.Timer(1.0, lambda: setattr(payer, "refusal", None))
+        back.start()
+        session.settle()
+        back.join()
+        run = session.issue(report=False)
+    assert run.certified.settlement["status"] == "settled"
+    assert {debt.state for debt in debts_of(run).values()} <= {DebtState.PAID, DebtState.CANCELLED}
+    assert verified(run)
+
+
+@pytest.mark.wire
+def test_a_hold_that_fails_half_way_gives_back_what_it_held_already(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes.clients["ev_owner"], "add_hold_invoice", away)
+    run = run_certified(emulated(paid("hold")), SHORT, report=False)
+    reason = str(run.certified.settlement["reason"])
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "none")
+    assert reason.startswith("node 'ev_owner' does not answer; ev_owner still owes charging_station ")
+    assert {debt.state for debt in debts_of(run).values()} == {DebtState.CANCELLED}
+    assert nodes.earned_msat() == dict.fromkeys(ACCOUNTS, 0)
+    assert verified(run)
+
+
+@pytest.mark.wire
+def test_a_hold_that_fails_half_way_and_stays_held_is_told(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = nodes.network.send
+
+    def away_after_the_first(payer: Node, *given: Any) -> Any:
+        found = send(payer, *given)
+        payer.refusal = ("UNAVAILABLE", "the node is away")
+        return found
+
+    with CertifiedSession(emulated(paid("hold")), SHORT) as session:
+        monkeypatch.setattr(nodes.network, "send", away_after_the_first)
+        run = session.run(report=False)
+    reason = str(run.certified.settlement["reason"])
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "unfinished")
+    assert "; what was held already could not be given back: node 'ev_owner'" in reason
+    assert reason in run.certified.reasons
+    assert verified(run)
+
+
+@pytest.mark.wire
+def test_what_a_record_was_paid_in_part_is_not_told_as_owed(
+    emulated: Change, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes.clients["ev_owner"], "add_invoice", away)  # the payee of export, once import is paid
+    run = run_certified(emulated(paid("post_paid")), SHORT, report=False)
+    reason = str(run.certified.settlement["reason"])
+    paid_msat = nodes.earned_msat()["charging_station"]
+    assert paid_msat > 150 * 250
+    assert (run.certified.verdict, run.certified.settlement["status"]) == ("FAIL", "unfinished")
+    assert f"ev_owner paid charging_station {paid_msat} msat of import_energy at the end" in reason
+    assert "ev_owner still owes" not in reason
+    assert "aggregator still owes ev_owner " in reason
+    assert verified(run)
+
+
+@pytest.mark.wire
+def test_a_payment_of_which_nobody_knows_how_it_ended_is_not_told_as_owed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = LightningBooks(tmp_path, Mode.POST_PAID, times=Times(pay_s=2, resolve_s=0.5), call_s=1.0)
+    send, payer = books.network.send, books.network.nodes["ev_owner"]
+
+    def away_after_it(of: Node, *given: Any) -> Any:
+        found = send(of, *given)
+        payer.refusal = ("UNAVAILABLE", "the node is away")
+        return found
+
+    monkeypatch.setattr(books.network, "send", away_after_it)
+    payer.lose_answers = 1
+    record = b"the signed record"
+    quote = books.settlement.quote(sha256_hex(record), import_wh=8000, export_wh=0, available_power_w=0, available_s=0)
+    hold = books.settlement.hold(quote)
+    with pytest.raises(LndError):
+        books.settlement.release(hold.hold_id, record=record, verify=lambda _record: None)
+    told = paying.what_is_owed(books.settlement, "s", quote)
+    assert told == (f"'{hold.hold_id}.0.import_energy' of 2000000 msat was begun, and how it ended is not known",)
+    assert books.local_msat()["charging_station"] == 2_000_000
+    books.close()
+
+
 # Step by step, on the wall clock, and killed ------------------------------------------------------------------------
 
 
@@ -777,6 +1043,10 @@ def test_after_kill_9_the_journal_tells_each_slice_and_what_was_held_goes_back(n
         paid_msat = settlement.advances(session_id)["import_energy"]
         assert nodes.earned_msat()["charging_station"] == paid_msat == 12_500 * states.count(DebtState.PAID)
         assert tab.open() == ()
+
+
+def away(*_: Any, **__: Any) -> None:
+    raise LndUnreachable("node 'ev_owner' does not answer", node="ev_owner", call="AddInvoice")
 
 
 def slices_of(emulated: Change) -> Station:
