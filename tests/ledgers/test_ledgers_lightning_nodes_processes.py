@@ -22,10 +22,10 @@ import pytest
 
 from ledgers.lightning.errors import BuildError, NetworkRefused, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes import build
-from ledgers.lightning.nodes.chain import MINER_ADDRESS, subsidy_sat
+from ledgers.lightning.nodes.chain import FIRST_BLOCKS, MATURITY, MINER_ADDRESS, subsidy_sat
 from ledgers.lightning.nodes.fees import FeeMarket
 from ledgers.lightning.nodes.lnd import master_key
-from ledgers.lightning.nodes.plan import ChannelPlan, NetworkPlan, NodePlan, Policy, hub_and_spokes, line
+from ledgers.lightning.nodes.plan import MINER_HAS_SAT, ChannelPlan, NetworkPlan, NodePlan, Policy, hub_and_spokes, line
 from ledgers.lightning.nodes.processes import Processes, connections_to, free_ports, log_tail, wait_until
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
@@ -228,7 +228,7 @@ class TestPlans:
 
     @pytest.mark.parametrize(
         ("capacity_sat", "push_sat", "what"),
-        [(19_999, 0, "capacity_sat"), (2**24, 0, "capacity_sat"), (1_000_000, 980_001, "push_sat")],
+        [(19_999, 0, "capacity_sat"), (1_000_000_001, 0, "capacity_sat"), (1_000_000, 980_001, "push_sat")],
     )
     def test_a_channel_that_lnd_would_refuse_is_refused_before(
         self, capacity_sat: int, push_sat: int, what: str
@@ -236,9 +236,25 @@ class TestPlans:
         with pytest.raises(NetworkRefused, match=f"has {what}"):
             ChannelPlan("a", "b", capacity_sat, push_sat)
 
-    def test_a_policy_below_what_lnd_takes_is_refused(self) -> None:
-        with pytest.raises(NetworkRefused, match="time_lock_delta is 23; it is at least 24"):
-            Policy(time_lock_delta=23)
+    @pytest.mark.parametrize(
+        ("key", "value", "what"),
+        [
+            ("time_lock_delta", 23, "it is 24 to 2016"),
+            ("time_lock_delta", 2017, "it is 24 to 2016"),
+            ("fee_rate_ppm", 99_999_999_999, "it is 0 to 1000000"),  # in 32 bits this would be 1 215 752 191
+            ("base_fee_msat", 2**32, "it is 0 to 4294967295"),
+            ("min_htlc_msat", -1, "it is 0 to 1000000000000"),
+        ],
+    )
+    def test_a_policy_that_lnd_would_not_take_or_would_wrap_is_refused(self, key: str, value: int, what: str) -> None:
+        with pytest.raises(NetworkRefused, match=f"{key} is {value}; {what}"):
+            Policy(**{key: value})
+
+    def test_a_network_may_not_need_more_than_the_miner_can_spend(self) -> None:
+        mature_sat = sum(subsidy_sat(height) for height in range(1, FIRST_BLOCKS - MATURITY + 1))
+        assert mature_sat > 1.1 * MINER_HAS_SAT  # so that fees find room, too
+        with pytest.raises(NetworkRefused, match="the miner has 1000000000000; make on_chain_sat or channels smaller"):
+            NetworkPlan("n", (NodePlan("a", on_chain_sat=MINER_HAS_SAT), NodePlan("b", on_chain_sat=1)))
 
     def test_the_key_of_a_plan_changes_with_anything_in_it(self) -> None:
         plans = [

@@ -48,13 +48,12 @@ from ledgers.lightning.nodes.lnd import (
     master_key,
     node_options,
 )
-from ledgers.lightning.nodes.plan import CHAIN, NetworkPlan
+from ledgers.lightning.nodes.plan import CHAIN, CHANNEL_COST_SAT, NetworkPlan
 from ledgers.lightning.nodes.processes import Processes, connections_to, free_ports, log_tail, wait_until
 from ledgers.lightning.nodes.stored import STORE_FORMAT, StoredNetworks
 
 NETWORK_SCHEMA = "v2gbench.lightning-run/1.0"
 _ANNOUNCED_AFTER = 6  # confirmations before a channel is told to everybody (BOLT 7)
-_CHANNEL_COST_SAT = 50_000  # beside its capacity, for the fee of its funding transaction
 _PORT_TRIES = 5
 _LEFT_BEHIND_S = 24 * 3600.0
 _CHAIN_CONNECTIONS = 3  # that an lnd keeps to its btcd: chain notifier, wallet, chain view
@@ -370,9 +369,7 @@ class LightningNetwork(BreakableNetwork):
         expected: dict[str, int] = {}
         for node in self.plan.nodes:
             amounts = [
-                channel.capacity_sat + _CHANNEL_COST_SAT
-                for channel in self.plan.channels
-                if channel.opener == node.name
+                channel.capacity_sat + CHANNEL_COST_SAT for channel in self.plan.channels if channel.opener == node.name
             ]
             amounts += [node.on_chain_sat] if node.on_chain_sat else []
             expected[node.name] = sum(amounts)
