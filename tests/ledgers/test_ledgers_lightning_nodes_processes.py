@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -324,6 +325,31 @@ class TestDisks:
         )
         assert said[0].endswith("; going on without")
         assert not store.copy("key", tmp_path / "run")
+
+    def test_the_next_start_removes_what_was_killed_an_hour_ago_and_keeps_logs_for_a_day(self, tmp_path: Path) -> None:
+        hour_s = 3600
+        for name, kept, age_s in (
+            ("killed-now", False, 0),
+            ("killed", False, 2 * hour_s),
+            ("logs", True, 2 * hour_s),
+            ("old-logs", True, 25 * hour_s),
+            ("runs-still", False, 30 * hour_s),
+        ):
+            folder = tmp_path / "runs" / name
+            folder.mkdir(parents=True)
+            (folder / "lock").touch()
+            if kept:
+                (folder / "kept").touch()
+            os.utime(folder, (time.time() - age_s,) * 2)
+        with (tmp_path / "runs" / "runs-still" / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            programs = build.Programs(tmp_path, "1.26.5", {}, {}, 0.0)  # an empty folder, so that this start fails
+            with pytest.raises(NodeFailed, match="chain cannot be started"):
+                LightningNetwork(line("n", ["a"]), cache=tmp_path, programs=programs).open()
+        left = {folder.name for folder in (tmp_path / "runs").iterdir()}
+        assert {name for name in left if not name.startswith("n-")} == {"killed-now", "logs", "runs-still"}
+        (own,) = (name for name in left if name.startswith("n-"))
+        assert (tmp_path / "runs" / own / "kept").exists()  # it ended badly
 
     def test_what_python_says_of_a_full_disk_while_copying_is_not_shown(self) -> None:
         error = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])

@@ -16,6 +16,7 @@ a copy. Each start begins with the plan's balances: what happened on the last ru
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -56,7 +57,9 @@ from ledgers.lightning.nodes.stored import STORE_FORMAT, StoredNetworks
 NETWORK_SCHEMA = "v2gbench.lightning-run/1.0"
 _ANNOUNCED_AFTER = 6  # confirmations before a channel is told to everybody (BOLT 7)
 _PORT_TRIES = 5
-_LEFT_BEHIND_S = 24 * 3600.0
+_LEFT_BEHIND_S = 3600.0  # a folder whose owner was killed; that long after, nobody is just about to lock it
+_KEPT_S = 24 * 3600.0  # a folder that was kept for its logs
+_KEPT = "kept"  # the file that says so
 _CHAIN_CONNECTIONS = 3  # that an lnd keeps to its btcd: chain notifier, wallet, chain view
 
 _S = TypeVar("_S")
@@ -170,8 +173,8 @@ class LightningNetwork(BreakableNetwork):
             self._market.close()
             self._market = None
         if self._lock is not None:
-            if self._wanted_folder is None and self._folder is not None and not keep:
-                shutil.rmtree(self.folder, ignore_errors=True)
+            if self._wanted_folder is None and self._folder is not None:
+                self._keep_or_remove(self._folder, keep=keep)
             os.close(self._lock)
             self._lock = None
 
@@ -335,11 +338,20 @@ class LightningNetwork(BreakableNetwork):
         for node in self._nodes.values():
             node.folder.mkdir(parents=True, mode=0o700)
 
+    @staticmethod
+    def _keep_or_remove(folder: Path, *, keep: bool) -> None:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        with contextlib.suppress(OSError):  # on a full disk it goes with those that were killed, and sooner
+            (folder / _KEPT).touch()
+
     def _remove_left_behind(self) -> None:
-        """Folders of runs that ended badly more than a day ago."""
+        """Folders of runs that were killed more than an hour ago, or ended badly more than a day ago."""
         for folder in (self._cache / "runs").glob("*"):
             try:
-                if time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
+                limit_s = _KEPT_S if (folder / _KEPT).exists() else _LEFT_BEHIND_S
+                if time.time() - folder.stat().st_mtime > limit_s:
                     with _lock_of(folder):
                         shutil.rmtree(folder, ignore_errors=True)
             except OSError:
