@@ -92,13 +92,15 @@ def load_tariff(path: Path) -> Tariff:
     try:
         data = path.read_bytes()
         root = YAML(typ="safe", pure=True).compose(data.decode("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read: {error.strerror}; check its path and rights") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is not text in UTF-8; name a tariff, or save it as UTF-8") from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecordError(f"{path} line {line}: {error.problem}") from error
     except YAMLError as error:
-        raise RecordError(f"{path} is not YAML: {error}") from error
+        raise RecordError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if root is None:
         raise RecordError(f"{path} is empty; see tariffs/example.yaml")
     reader = _Reader(path)

@@ -39,6 +39,7 @@ from reports.page import (
 from reports.plots import Panel, render_plots
 from reports.run import Run
 from reports.series import OrderWindow, build_panels, find_cast, ramp_s
+from reports.settlement import lightning_settlement_section
 
 
 def render_report(run: Run, given: ReportInput) -> str:
@@ -428,6 +429,9 @@ def _settlement_section(given: ReportInput) -> Section:
         return _missing("settlement", title, given, "settlement")
     receipt = given.settlement.get("receipt")
     body = receipt if isinstance(receipt, Mapping) else given.settlement
+    over_lightning = lightning_settlement_section(body)
+    if over_lightning is not None:
+        return over_lightning
     rows = tuple((Cell(spoken(name)), _money_or_text(name, value)) for name, value in flat(body))
     words = ("Money moves only after the usage record verified. Amounts are integers of micro-euro, shown in euro.",)
     return Section("settlement", title, words, (Table("Settlement receipt", ("What", "Value"), rows),))

@@ -26,13 +26,26 @@ from rich.text import Text
 
 from bench.settlement import BuildProgress as BuildLines
 from drivers.documents import load_model
-from drivers.errors import BenchError, ConfigError
+from drivers.documents.source import Problem, dotted, raise_problems, read_document, read_file
+from drivers.errors import BenchError
 from ledgers.canonical import Json
 from ledgers.lightning.errors import LightningError, NetworkRefused, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.build import Progress as BuildProgress
 from ledgers.lightning.nodes.build import build_programs, built_programs, cache_folder
+from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.network import LightningNetwork
-from ledgers.lightning.nodes.plan import ChannelPlan, NetworkPlan, NodePlan, Policy, hub_and_spokes
+from ledgers.lightning.nodes.plan import (
+    LARGEST_BASE_FEE_MSAT,
+    LARGEST_FEE_RATE_PPM,
+    LARGEST_TIME_LOCK_BLOCKS,
+    LARGEST_WUMBO_SAT,
+    MINER_HAS_SAT,
+    ChannelPlan,
+    NetworkPlan,
+    NodePlan,
+    Policy,
+    hub_and_spokes,
+)
 from ledgers.lightning.nodes.processes import log_tail, wait_until
 from ledgers.lightning.nodes.status import NetworkStatus, picture, read_description, read_status, running_in
 
@@ -46,6 +59,7 @@ _START_S = 3600.0  # the first start builds the programs
 _STOP_S = 30.0
 
 NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+_NAMED = "a name: up to 32 small letters, digits, '-' and '_'"
 
 
 # The network file -----------------------------------------------------------------------------------------------------
@@ -56,37 +70,37 @@ class _Model(BaseModel):
 
 
 class PolicyEntry(_Model):
-    """What a node asks for forwarding; lnd's own values by default."""
+    """What a node asks for forwarding; lnd's own values by default, the bounds are those of the plan."""
 
-    base_fee_msat: Annotated[int, Field(ge=0)] = 1000
-    fee_rate_ppm: Annotated[int, Field(ge=0)] = 1
-    time_lock_delta: Annotated[int, Field(ge=24)] = 80
-    min_htlc_msat: Annotated[int, Field(ge=0)] = 1
+    base_fee_msat: Annotated[int, Field(ge=0, le=LARGEST_BASE_FEE_MSAT)] = 1000
+    fee_rate_ppm: Annotated[int, Field(ge=0, le=LARGEST_FEE_RATE_PPM)] = 1
+    time_lock_delta: Annotated[int, Field(ge=24, le=LARGEST_TIME_LOCK_BLOCKS)] = 80
+    min_htlc_msat: Annotated[int, Field(ge=0, le=LARGEST_WUMBO_SAT * 1000)] = 1
 
 
 class NodeEntry(_Model):
     """One lnd."""
 
-    name: NodeName
+    name: NodeName = Field(description=_NAMED)
     policy: PolicyEntry = PolicyEntry()
-    on_chain_sat: Annotated[int, Field(ge=0)] = 1_000_000
+    on_chain_sat: Annotated[int, Field(ge=0, le=MINER_HAS_SAT)] = 1_000_000
     options: tuple[str, ...] = ()
 
 
 class ChannelEntry(_Model):
     """One channel: `from` opens it."""
 
-    opener: NodeName = Field(alias="from")
-    peer: NodeName = Field(alias="to")
+    opener: NodeName = Field(alias="from", description=_NAMED)
+    peer: NodeName = Field(alias="to", description=_NAMED)
     capacity_sat: int = 10_000_000
-    push_sat: int = 5_000_000
+    push_sat: Annotated[int, Field(ge=0)] = 5_000_000
 
 
 class NetworkFile(_Model):
     """A network by file."""
 
     schema_: str = Field(alias="schema")
-    name: NodeName
+    name: NodeName = Field(description=_NAMED)
     seed: Annotated[int, Field(ge=0)] = 1
     nodes: Annotated[tuple[NodeEntry, ...], Field(min_length=1)]
     channels: tuple[ChannelEntry, ...] = ()
@@ -100,21 +114,39 @@ def load_network(path: Path | None) -> NetworkPlan:
     if path is None:
         return hub_and_spokes(DEFAULT_NAME, spokes=["van", "evse"])
     found = load_model(path, NetworkFile, what="network file", schema=NETWORK_SCHEMA)
-    try:
+    with _placed(path):
         return NetworkPlan(
             name=found.name,
             seed=found.seed,
-            nodes=tuple(
-                NodePlan(node.name, Policy(**node.policy.model_dump()), node.on_chain_sat, node.options)
-                for node in found.nodes
-            ),
-            channels=tuple(
-                ChannelPlan(channel.opener, channel.peer, channel.capacity_sat, channel.push_sat)
-                for channel in found.channels
-            ),
+            nodes=tuple(_node(path, index, node) for index, node in enumerate(found.nodes)),
+            channels=tuple(_channel(path, index, channel) for index, channel in enumerate(found.channels)),
         )
+
+
+def _node(path: Path, index: int, node: NodeEntry) -> NodePlan:
+    with _placed(path, "nodes", index, "policy"):
+        policy = Policy(**node.policy.model_dump())
+    with _placed(path, "nodes", index):
+        return NodePlan(node.name, policy, node.on_chain_sat, node.options)
+
+
+def _channel(path: Path, index: int, channel: ChannelEntry) -> ChannelPlan:
+    with _placed(path, "channels", index):
+        return ChannelPlan(channel.opener, channel.peer, channel.capacity_sat, channel.push_sat)
+
+
+@contextmanager
+def _placed(path: Path, *above: str | int) -> Iterator[None]:
+    """What a plan refuses, refused with its place in the file; `above` is the way to what is made of it here."""
+    try:
+        yield
     except NetworkRefused as error:
-        raise ConfigError(f"{path}: {error}") from error
+        document = read_document(read_file(path, what="network file"), path)
+        key = tuple(_KEYS_IN_FILE.get(str(part), part) for part in (*above, *error.at))
+        raise_problems([Problem(document.mark(key), dotted(key), str(error))], path)
+
+
+_KEYS_IN_FILE = {"opener": "from", "peer": "to"}
 
 
 # Commands -------------------------------------------------------------------------------------------------------------
@@ -274,9 +306,13 @@ def nodes_progress(*, show: bool) -> Iterator[BuildProgress | None]:
 
 
 def _up_in_background(file: Path | None, name: str, folder: Path, *, seconds: float | None, show: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = folder / "up.log"
-    (folder / "network.json").unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "network.json").unlink(missing_ok=True)
+        log.touch()
+    except OSError as error:
+        raise NodeFailed(disk_refused(folder, error)) from error
     program = "import sys; from bench.commands.nodes import keep_in_this_process as keep; keep(sys.argv[1:])"
     arguments = ["" if file is None else str(file.absolute()), "" if seconds is None else str(seconds)]
     # Not a subprocess object: that one warns, and rightly, about a child that nobody waits for.

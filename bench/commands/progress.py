@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bench.commands.paid import lightning_line
 from bench.safety import Snapshot
 from bench.session import Progress as SessionProgress
 from ledgers.canonical import Json
@@ -86,6 +87,8 @@ def print_summary(summary: Mapping[str, Json]) -> None:
             console.print(
                 f"settled: {line['kind']}: {line['payer']} pays {line['payee']} {euro:.6f} {settlement['currency']}"
             )
+        if line_in_msat := lightning_line(settlement):
+            console.print(line_in_msat, markup=False, highlight=False, soft_wrap=True)
     else:
         console.print(f"not settled: {settlement.get('reason')}", markup=False)
     console.print(

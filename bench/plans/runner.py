@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.assets import asset, list_assets
+from bench.commands.paid import lightning_line
 from bench.devices import find_driver
 from bench.keywords.opened import StationRun
 from bench.keywords.workbench import DEFAULT_STATION
@@ -96,6 +97,8 @@ class PlanResult:
                 certified = run.certified.certified
                 lines.append(f"  session: {certified.verdict}")
                 lines += [f"    {reason}" for reason in certified.reasons]
+                if paid := lightning_line(certified.settlement):
+                    lines.append(f"  {paid}")
                 if certified.certificate is not None:
                     lines.append(f"  certificate: {certified.certificate}")
                     lines.append(f"  check it: v2gbench verify {certified.certificate} --trust {certified.trust}")

@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.assets import asset, list_assets
 from bench.station.address import OcppAddress, TwinAddress
-from bench.station.model import ChargerDevice, ChargerTwin, StationModel, VehicleTwin
+from bench.station.model import ChargerDevice, ChargerTwin, LightningSettlement, StationModel, VehicleTwin
+from bench.station.payment_network import session_network
 from drivers.charger.profile import load_profile
 from drivers.errors import ConfigError
 from ledgers.channels import CONTRACT_ROLE, load_channels
+from ledgers.errors import RecordError
+from ledgers.lightning.pricing import SMALLEST_PAYMENT_MSAT, Rate
+from ledgers.tariff import Tariff, load_tariff
 from twins.pack.parameters import resolve_pack
 
 LOG_KEY_NAME = "log"
@@ -343,10 +349,47 @@ def _packs(station: StationModel, folder: Path) -> Iterator[Finding]:
 
 
 def _tariff(station: StationModel, folder: Path) -> Iterator[Finding]:
+    """The tariff can be read, and what a Lightning station pays by it is neither dust nor more than channels carry."""
+    part = station.settlement
     try:
-        resolve_tariff(station.settlement.tariff, folder)
-    except ConfigError as error:
+        tariff = load_tariff(resolve_tariff(part.tariff, folder))
+    except (ConfigError, RecordError) as error:
         yield Finding(("settlement", "tariff"), str(error))
+        return
+    if isinstance(part, LightningSettlement):
+        yield from _amounts(part, tariff)
+
+
+def _amounts(part: LightningSettlement, tariff: Tariff) -> Iterator[Finding]:
+    """Neither too thin nor too thick: judged by the dearest and the cheapest energy that is not free."""
+    rate = Rate(part.rate.eur_per_btc, part.rate.source)
+    prices = [rate.msat(price.exact_micro(Fraction(1))) for price in (tariff.import_energy, tariff.v2g_energy)]
+    for_money = [msat_per_wh for msat_per_wh in prices if msat_per_wh > 0]
+    if not for_money:
+        return
+    most_msat = 1000 * min(channel.push_sat for channel in session_network(tariff).channels)
+    most_wh = math.floor(most_msat / max(for_money))
+    if most_wh < 1:
+        yield Finding(
+            ("settlement", "rate", "eur_per_btc"),
+            f"at this rate 1 Wh of tariff {tariff.name!r} is worth {math.floor(max(for_money))} msat, and the channels "
+            f"of a session carry {most_msat} msat; state a higher rate or a lower price",
+        )
+    elif part.slice_wh is not None:
+        least_wh = math.ceil(SMALLEST_PAYMENT_MSAT / min(for_money))
+        if part.slice_wh < least_wh:
+            yield Finding(
+                ("settlement", "slice_wh"),
+                f"a slice of {part.slice_wh} Wh is worth {math.floor(part.slice_wh * min(for_money))} msat at tariff "
+                f"{tariff.name!r} and this rate, and nothing below {SMALLEST_PAYMENT_MSAT} msat is paid; write "
+                f"{least_wh} or more",
+            )
+        elif part.slice_wh > most_wh:
+            yield Finding(
+                ("settlement", "slice_wh"),
+                f"a slice of {part.slice_wh} Wh is worth more than the {most_msat} msat that the channels of a session "
+                f"carry; write {most_wh} or less",
+            )
 
 
 def _unknown_driver(word: str, role: str, registered: Mapping[str, Sequence[str]]) -> str:

@@ -28,7 +28,7 @@ def load_model(path: Path, model: type[_Model], *, what: str, schema: str) -> _M
     `what` is how people call such a file, `schema` its `name/major.minor`. Raises ConfigError, with a line for each
     slip and its place, when the file is missing, is not YAML, is of another schema, or does not fit the model.
     """
-    document = read_document(read_file(path, what=what), path)
+    document = read_document(read_file(path, what=what), path, what=what)
     assert isinstance(document.data, Mapping)  # read_document refuses anything else
     check_schema(document.data.get("schema"), schema, path, what=what)
     problems = list(empty_values(document))

@@ -196,6 +196,12 @@ class _Here:
             return f"this must be a group of keys ('key: value' lines below it), not {shown}"
         if schema.get("format") == "date-time":
             return f"this must be a date and time with its zone, like 2026-01-15T08:00:00Z, not {shown}"
+        if wanted == "boolean":
+            return f"this must be true or false, not {shown}"
+        if wanted == "array" and self._detail["type"] == "too_short":
+            return "the list is empty; write at least one entry"
+        if wanted == "array" and shown != "a list":
+            return f"this must be a list (lines that begin with '-' below it), not {shown}"
         if wanted == "string" and not isinstance(written, str):
             return f"this must be text, not {shown}; put it in quotes if it is meant so"
         description = schema.get("description")
@@ -258,13 +264,13 @@ class _SchemaWalker:
         schema, value = self._resolve(self._root, self._data, choose=True), self._data
         for index, key in enumerate(path):
             name = str(key)
-            inner = _properties(schema).get(name)
+            inner = schema.get("items") if isinstance(key, int) else _properties(schema).get(name)
             if inner is None:
                 patterns = list(_mapping(schema.get("patternProperties")).values())
                 inner = patterns[0] if patterns else None
             if inner is None:
                 return {}
-            value = value.get(name) if isinstance(value, Mapping) else None
+            value = _inside(value, key)
             last = index == len(path) - 1
             schema = self._resolve(_mapping(inner), value, choose=choose_last or not last)
         return schema
@@ -290,6 +296,14 @@ class _SchemaWalker:
                 schema = {"$ref": target}
                 continue
             return schema
+
+
+def _inside(value: Value, key: str | int) -> Value:
+    if isinstance(value, Mapping):
+        return value.get(str(key))
+    if isinstance(value, Sequence) and not isinstance(value, str) and isinstance(key, int) and key < len(value):
+        return value[key]
+    return None
 
 
 def _properties(schema: Schema) -> Schema:

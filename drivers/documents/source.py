@@ -103,8 +103,8 @@ def read_file(path: Path, *, what: str) -> bytes:
     return data
 
 
-def read_document(data: bytes, path: Path) -> Document:
-    """The YAML in `data`, which came from `path`; ConfigError lists every slip with its place."""
+def read_document(data: bytes, path: Path, *, what: str = "station file") -> Document:
+    """The YAML in `data`, a `what` that came from `path`; ConfigError lists every slip with its place."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -112,9 +112,8 @@ def read_document(data: bytes, path: Path) -> Document:
         raise ConfigError(f"{path}:{line}:1: this is not text in UTF-8; save the file as UTF-8") from error
     root = _compose(text, path)
     if root is None:
-        raise ConfigError(
-            f"{path}:1:1: the file is empty; begin it with 'schema:' ('v2gbench init' writes a whole station file)"
-        )
+        hint = " ('v2gbench init' writes a whole station file)" if what == "station file" else ""
+        raise ConfigError(f"{path}:1:1: the file is empty; begin it with 'schema:'{hint}")
     builder = _Builder()
     value = builder.build(root, (), ())
     if not builder.problems and not isinstance(value, Mapping):

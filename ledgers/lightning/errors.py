@@ -24,7 +24,14 @@ class BuildError(LightningError):
 
 
 class NetworkRefused(LightningError):
-    """A network is described wrongly, or on any chain but regtest; nothing was started."""
+    """A network is described wrongly, or on any chain but regtest; nothing was started.
+
+    `at` is the way to the fault from the plan that was refused: `("channels", 2, "peer")`, or `("push_sat",)`.
+    """
+
+    def __init__(self, sentence: str, *, at: tuple[str | int, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.at = at
 
 
 class NodeFailed(LightningError):

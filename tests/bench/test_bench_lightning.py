@@ -128,6 +128,15 @@ def test_money_is_held_until_the_record_verifies_where_the_file_names_no_mode() 
         (("source: an", "sauce: an"), "settlement.rate.sauce: there is no key 'sauce' here; did you mean 'source'?"),
         (("kind: lightning ", "kind: lightening "), "did you mean 'lightning'?"),
         (("kind: lightning ", "kind: embedded "), "settlement.rate: there is no key 'rate' here"),
+        (
+            ("mode: hold ", "slice_wh: 3\n  mode: hold "),
+            "68:3: settlement.slice_wh: a slice of 3 Wh is worth 540 msat at tariff",
+        ),
+        (("mode: hold ", "slice_wh: 3\n  mode: hold "), "nothing below 1000 msat is paid; write 6 or more"),
+        (
+            ('"100000" ', '"0.000001" '),
+            "settlement.rate.eur_per_btc: at this rate 1 Wh of tariff",
+        ),
         (("tariffs/example", "tariffs/exmaple"), "settlement.tariff: there is no tariff 'tariffs/exmaple.yaml'"),
     ],
 )
@@ -137,6 +146,29 @@ def test_what_a_lightning_settlement_cannot_be_is_refused_in_one_sentence(
     with pytest.raises(ConfigError) as refused:
         shipped(change)
     assert sentence in str(refused.value)
+
+
+def test_a_slice_that_no_channel_carries_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"settlement.slice_wh: a slice of 300 Wh is worth more than .* or less$"):
+        shipped(("mode: hold ", "slice_wh: 300\n  mode: hold "), ('"100000" ', '"1" '))
+
+
+@pytest.mark.parametrize("kind", ["emulated", "emulated-lightning"])
+@pytest.mark.parametrize(
+    ("tariff", "sentence"),
+    [
+        (b"\xff\xfe\x00garbage", r"is not text in UTF-8; name a tariff, or save it as UTF-8"),
+        (b"name: [", r"line 1: "),
+        (b"- 1\n", r"the tariff needs 'schema'; see tariffs/example.yaml"),
+    ],
+)
+def test_a_station_whose_tariff_is_none_is_refused_with_its_line(
+    tmp_path: Path, kind: str, tariff: bytes, sentence: str
+) -> None:
+    (tmp_path / "tariff.yaml").write_bytes(tariff)
+    text = asset(f"stations/{kind}.yaml").read_text(encoding="utf-8").replace("tariffs/example.yaml", "tariff.yaml")
+    with pytest.raises(ConfigError, match=rf"(?m)^\S+lab.yaml:\d+:\d+: settlement.tariff: \S+tariff.yaml.*{sentence}"):
+        parse_station(text.encode(), tmp_path / "lab.yaml")
 
 
 def test_a_stream_pays_each_minute_with_invoices_and_two_minutes_of_grace_where_the_file_says_no_more() -> None:

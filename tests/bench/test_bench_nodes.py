@@ -65,12 +65,61 @@ class TestNetworkFiles:
             ("capacity_sat: 4000000", "capacity_sat: 1", r"has capacity_sat 1; it is 20000 to 16777215"),
             ("maxpendingchannels=3", "bitcoin.mainnet=true", r"may not set 'bitcoin.mainnet'"),
             ("fee_rate_ppm: 5", "fee_rate: 5", r"n.yaml:6:.*fee_rate"),
-            ("base_fee_msat: 2000", "base_fee_msat: -1", r"n.yaml:6:"),
+            (
+                "base_fee_msat: 2000",
+                "base_fee_msat: -1",
+                r"n.yaml:6:.*base_fee_msat: 0 <= base_fee_msat <= 4294967295 must hold, not -1",
+            ),
+            (
+                "fee_rate_ppm: 5",
+                "fee_rate_ppm: 99999999999",
+                r"n.yaml:6:.*fee_rate_ppm: 0 <= fee_rate_ppm <= 1000000 must hold, not 99999999999",
+            ),
+            ("fee_rate_ppm: 5", "time_lock_delta: 3000", r"n.yaml:6:.* 24 <= time_lock_delta <= 2016 must hold"),
+            ("name: bus", "name: Bus", r"n.yaml:7:.*name: 'Bus' does not fit; this is a name: up to 32 small letters"),
+            ("to: bus", "to: van", r"n.yaml:11:\d+: channels\[0\].to: .*names node 'van'.* it has hub, bus"),
+            ("to: bus", "to: hub", r"n.yaml:11:\d+: channels\[0\].to: .*leads nowhere"),
+            ("name: bus", "name: hub", r"n.yaml:7:\d+: nodes\[1\].name: .*more than one node 'hub'"),
+            (
+                "capacity_sat: 4000000",
+                "capacity_sat: 0",
+                r":11:\d+: channels\[0\].capacity_sat: .* 0; it is 20000",
+            ),
+            ("push_sat: 1000000", "push_sat: -1", r":11:\d+: channels\[0\].push_sat: 0 <= push_sat must hold"),
+            (
+                "push_sat: 1000000",
+                "push_sat: 4000000",
+                r":11:\d+: channels\[0\].push_sat: .*; it is 0 to 3950000",
+            ),
+            (
+                "maxpendingchannels=3",
+                "rpclisten=1",
+                r":9:\d+: nodes\[1\].options\[0\]: .*may not set 'rpclisten'",
+            ),
+            (
+                "on_chain_sat: 0",
+                "on_chain_sat: 9999999999999999999",
+                r"n.yaml:8:\d+: nodes\[1\].on_chain_sat: 0 <= on_chain_sat <= 1000000000000 must hold",
+            ),
+            (
+                "on_chain_sat: 0",
+                "on_chain_sat: 1000000000000",
+                r"n.yaml:4:\d+: nodes: .*needs 1000005050000 sat .* the miner has 1000000000000",
+            ),
+            ("options: [maxpendingchannels=3]", "options: 3", r"n.yaml:9:.*this must be a list .*not 3"),
         ],
     )
     def test_a_slip_is_refused_in_one_sentence(self, tmp_path: Path, old: str, new: str, problem: str) -> None:
         (tmp_path / "n.yaml").write_text(NETWORK.replace(old, new))
         with pytest.raises(ConfigError, match=problem):
+            nodes.load_network(tmp_path / "n.yaml")
+
+    def test_a_network_without_nodes_or_without_a_word_is_told_so_and_not_about_stations(self, tmp_path: Path) -> None:
+        (tmp_path / "n.yaml").write_text("schema: v2gbench.lightning-network/1.0\nname: depot\nnodes: []\n")
+        with pytest.raises(ConfigError, match=r"n.yaml:3:1: nodes: the list is empty; write at least one entry$"):
+            nodes.load_network(tmp_path / "n.yaml")
+        (tmp_path / "n.yaml").write_text("")
+        with pytest.raises(ConfigError, match=r"n.yaml:1:1: the file is empty; begin it with 'schema:'$"):
             nodes.load_network(tmp_path / "n.yaml")
 
     def test_down_and_status_where_nothing_runs_say_how_to_start(
@@ -148,9 +197,6 @@ def network_file(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return path
 
 
-@pytest.mark.nodes
-@pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_log_of_a_build_server_has_a_line_for_each_tenth_of_the_way(capsys: pytest.CaptureFixture[str]) -> None:
     with nodes.nodes_progress(show=True) as progress:
         assert progress is not None
@@ -162,6 +208,9 @@ def test_the_log_of_a_build_server_has_a_line_for_each_tenth_of_the_way(capsys: 
     assert [line.split(": ")[1].split(" %")[0] for line in lines] == [str(tenth) for tenth in range(0, 101, 10)]
 
 
+@pytest.mark.nodes
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 class TestUpAndDown:
     def test_a_network_in_the_background_answers_and_ends_with_down(
         self, network_file: Path, capsys: pytest.CaptureFixture[str]

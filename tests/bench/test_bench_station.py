@@ -52,7 +52,7 @@ settlement: {kind: embedded, tariff: tariff.yaml}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "tariff.yaml").write_text("schema: v2gbench.tariff/1.0\n")
+    (tmp_path / "tariff.yaml").write_bytes(asset("tariffs/example.yaml").read_bytes())
     return tmp_path
 
 

