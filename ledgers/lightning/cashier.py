@@ -170,8 +170,9 @@ class Cashier:
     def hold(self, name: str) -> Debt:
         """Get the payer's money held at the payee's node; again returns it held.
 
-        Raises PaymentFailed or InvoiceClosed when no money came; the debt is cancelled then. Where a node cannot be
-        asked, raises what it said and leaves the debt as it is: call again, or `cancel`.
+        Raises PaymentFailed or InvoiceClosed when no money came; the debt is cancelled then, unless its record was
+        verified already: that is owed. Where a node cannot be asked, raises what it said and leaves the debt as it is:
+        call again, or `cancel`.
         """
         debt = self._journal.debts[name]
         if debt.state in {DebtState.SETTLING, DebtState.PAID}:
@@ -189,7 +190,8 @@ class Cashier:
             try:
                 _afresh(payer, lambda: self._begin_hold(debt, payer, payee), unless=lambda: self._losses(debt))
             except LndError as error:
-                if not isinstance(error, (*NOT_NOW, OutcomeUnknown)) or isinstance(error, TimeoutError):
+                final = not isinstance(error, (*NOT_NOW, OutcomeUnknown)) or isinstance(error, TimeoutError)
+                if final and not debt.decided:
                     self.cancel(name, words=str(error))
                 raise
         return self._journal.move(name, DebtState.HELD) if debt.state is not DebtState.HELD else debt
