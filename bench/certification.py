@@ -631,6 +631,8 @@ def _hold(settlement: OpenSettlement, quote: Quote, session_id: str) -> Hold:
     end = time.monotonic() + _UNFINISHED_S
     while True:
         try:
+            if is_unfinished(settlement, session_id):  # tried again by this loop, for a bounded time
+                return settlement.hold(quote)
             return _insist(lambda: settlement.hold(quote))
         except LedgerError:
             if time.monotonic() >= end or not is_unfinished(settlement, session_id):

@@ -254,7 +254,10 @@ class Slices:
         for _ in range(_LAST_TRIES):
             problem = self._settle(found, flowed_wh)
             if not problem or self._broken:
-                break
+                return problem
+        if any(debt.name == found[0].name and not debt.decided for debt in self._tab.open()):
+            stuck = _told(partial(self._tab.cancel, found[0].name))  # so that the session's settlement can pay for it
+            problem += f"; it stays held: {stuck}" if stuck else "; its money went back"
         return problem
 
     def _settle(self, found: tuple[Debt, int], delivered_wh: Decimal) -> str:

@@ -258,6 +258,9 @@ class TestSlicesThatAreNotSettled:
         _, energy_wh, said = self.flow(line, 0, 0.0)
         assert said == "payment of import_energy: slice 's.import_energy.0' is not settled yet: the disk is full"
         assert 1000 + 110 * 7000 / 3600 < energy_wh < 1000 + 140 * 7000 / 3600
+        told = line.finish(course(3600, energy_wh))
+        assert told[0] == f"{said}; its money went back"
+        assert set(self.states(books)) == {DebtState.CANCELLED}  # the record's settlement can pay for it
 
     def test_three_slices_that_wait_to_be_settled_stop_the_energy_sooner(self, books: LightningBooks) -> None:
         def full(_debt: Debt, _record: bytes) -> None:
