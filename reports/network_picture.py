@@ -28,6 +28,7 @@ _ROW_H: Final = 27
 _MOST_ARROWS: Final = 12
 _APART_PX: Final = 9.0
 _LETTER_PX: Final = 6.4  # mean of a letter of a label
+_NAME_LETTER_PX: Final = 8.5  # at most, of a name
 _THIN: Final = "\u202f"
 _FATES: Final[Mapping[str, Fate]] = {"paid": "paid", "cancelled": "back", "cancelling": "back"}
 _TOLD: Final[Mapping[Fate, str]] = {"paid": "", "waiting": ", waits", "back": ", went back"}
@@ -109,14 +110,18 @@ class _Drawing:
         first = -(-len(spokes) // 2)
         self.card_h = 122 if width_px >= WIDE_PX else 136
         self.hub_text = self._hub_text()
-        self.rail_y = 23.0 + 17 * len(self.hub_text) + 30
-        self.hub_y = float(self.card_h + _BAND_H) if spokes else 0.0
+        self.rail_y = 53.0
+        above_y = 17.0 * len(self.hub_text) + 8 if self.hub_text else 0.0
+        self.hub_y = above_y + (self.card_h + _BAND_H if spokes else 0)
         self.hub_h = self.rail_y + _ROW_H * max(0, len(self.arrows) - 1) + (14 if self.arrows else -8)
         below_y = self.hub_y + self.hub_h + _BAND_H
         self.height = below_y + self.card_h if len(spokes) > 1 else self.hub_y + self.hub_h
         self.cards = {
             card.node.name: card
-            for card in (*self._row(spokes[:first], 0.0, above=True), *self._row(spokes[first:], below_y, above=False))
+            for card in (
+                *self._row(spokes[:first], above_y, above=True),
+                *self._row(spokes[first:], below_y, above=False),
+            )
         }
         self.lanes = self._lanes()
 
@@ -156,8 +161,10 @@ class _Drawing:
         lanes: dict[tuple[int, str], float] = {}
         for name, numbers in ends.items():
             card = self.cards[name]
+            left = max(card.x, min(self._name_end(), card.x + 0.6 * card.width)) if card.above else card.x
+            room = card.x + card.width - left
             for place, number in enumerate(numbers):
-                x = card.x + card.width * (place + 1) / (len(numbers) + 1)
+                x = left + room * (place + 1) / (len(numbers) + 1)
                 near = [other for (_, elsewhere), other in lanes.items() if elsewhere != name]
                 while any(abs(x - other) < _APART_PX for other in near) and x + _APART_PX < card.x + card.width:
                     x += _APART_PX  # or the lane of a node below would seem to go on in one above
@@ -169,13 +176,19 @@ class _Drawing:
 
     # Nodes and channels.
 
+    def _name_end(self) -> float:
+        """The x at which the hub's name ends; arrows from the nodes above it go down to the right of that."""
+        return 14 + _NAME_LETTER_PX * len(self.hub or "")
+
     def _hub_text(self) -> tuple[str, ...]:
+        """What the hub earned, asks and has: above the picture, because arrows go everywhere around the hub itself."""
         node = next((node for node in self.told.nodes if node.name == self.hub), None)
         if node is None:
             return ()
         policy = node.policy
         asks = "" if policy is None else f"asks {policy.base_fee_msat} msat and {policy.fee_rate_ppm} ppm a payment"
-        earned = ("does not answer; " if node.state == "away" else "") + f"earned {sat_text(node.fees_earned_msat)} sat"
+        earned = f"{node.name} " + ("does not answer; " if node.state == "away" else "")
+        earned += f"earned {sat_text(node.fees_earned_msat)} sat"
         if self.width >= WIDE_PX:
             return ("; ".join(filter(None, [earned, asks, *_moved(node)])),)
         return tuple(filter(None, [earned, asks, *_moved(node)]))
@@ -188,15 +201,14 @@ class _Drawing:
         )
 
     def _hub_words(self) -> str:
-        """Over the arrows, each line on its own ground, or they would cross it out."""
         if self.hub is None:
             return ""
+        away = "bad" if any(node.name == self.hub and node.state == "away" for node in self.told.nodes) else "soft"
         lines = "".join(
-            _grounded(14, self.hub_y + 40 + 17 * place, line, "soft") for place, line in enumerate(self.hub_text)
+            f'<text class="{away}" x="2" y="{13 + 17 * place}">{escape(line)}</text>'
+            for place, line in enumerate(self.hub_text)
         )
-        name = (
-            f'<text class="name" x="14" y="{self.hub_y + 22:g}">{escape(self.hub)}{_away(self.told, self.hub)}</text>'
-        )
+        name = f'<text class="name" x="14" y="{self.hub_y + 22:g}">{escape(self.hub)}</text>'
         return f"{name}{lines}"
 
     def _band(self, card: _Card) -> str:
@@ -279,7 +291,7 @@ class _Drawing:
 
 def _grounded(x: float, y: float, text: str, kind: str) -> str:
     """A text on its own ground, as wide as it about is."""
-    width = _LETTER_PX * len(text) * (1.0 if kind.startswith("label") else 13 / 12)
+    width = _LETTER_PX * len(text)
     return (
         f'<rect class="behind" x="{x - 4:g}" y="{y - 13:g}" width="{width + 8:g}" height="17"/>'
         f'<text class="{kind}" x="{x:g}" y="{y:g}">{escape(text)}</text>'

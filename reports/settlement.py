@@ -16,7 +16,7 @@ from reports.page import MINUS, NOTHING, Cell, Section, Table, clipped, spoken
 
 _MODES: Final[Mapping[str, str]] = {
     "post_paid": "post_paid: invoices after the record verified",
-    "hold": "hold: the money waited at the payee's node until the record verified",
+    "hold": "hold: the money waited at the payee's node until a signed record verified",
     "stream": "stream: paid as energy flowed",
 }
 _THIN: Final = "\u202f"

@@ -122,6 +122,10 @@ def test_money_is_held_until_the_record_verifies_where_the_file_names_no_mode() 
         (("mode: hold ", "slice_wh: 0.5\n  mode: hold "), "settlement.slice_wh: "),
         (("mode: hold ", "grace_s: -1\n  mode: stream "), "settlement.grace_s: "),
         (("mode: hold ", "every_s: 0\n  mode: stream "), "settlement.every_s: "),
+        (
+            ("mode: hold ", "keysend: maybe\n  mode: stream "),
+            "settlement.keysend: this must be true or false, not 'maybe'",
+        ),
         (('"100000" ', "100000 "), "settlement.rate.eur_per_btc: this must be text, not 100000; put it in quotes"),
         (('"100000" ', '"0.00" '), "settlement.rate: a rate of 0 EUR makes every amount infinite"),
         (('"100000" ', '"1e5" '), "settlement.rate.eur_per_btc: '1e5' does not fit"),

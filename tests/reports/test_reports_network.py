@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -140,6 +141,35 @@ def test_no_word_leaves_the_picture(width_px: int) -> None:
         begin = x - length if element.attrib.get("text-anchor") == "end" else x
         assert begin >= 0
         assert begin + length <= width_px, "".join(element.itertext())
+
+
+@pytest.mark.parametrize("width_px", [WIDE_PX, NARROW_PX])
+@pytest.mark.parametrize("spokes", [2, 3, 6])
+@pytest.mark.parametrize("state", ["active", "away"])
+def test_no_arrow_goes_through_the_words_of_the_hub(width_px: int, spokes: int, state: str) -> None:
+    names = [chr(ord("a") + place) for place in range(spokes)]
+    every_way = [
+        payment(payer, payee, kind=kind)
+        for payer, payee in zip(names, [*names[1:], names[0]], strict=True)
+        for kind in ("import_energy", "v2g_energy")
+    ]
+    document = told(spokes=spokes).model_dump(mode="json")
+    document["nodes"][0]["state"] = state
+    drawn = told(spokes=spokes, payments=every_way, nodes=document["nodes"])
+    root = ET.fromstring(draw_network(drawn, width_px=width_px))
+    words = [
+        (float(element.attrib["x"]), float(element.attrib["y"]), text)
+        for element in root.iter(f"{SVG}text")
+        if (text := "".join(element.itertext())).startswith(("hub", "asks")) or text.endswith((" before", " after"))
+    ]
+    assert len(words) > 1
+    for path in (path.attrib["d"] for path in root.iter(f"{SVG}path") if path.attrib["class"].startswith("lane")):
+        points = [(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", path)]
+        assert len(points) > 2
+        for (x1, y1), (x2, y2) in itertools.pairwise(points):
+            for x, y, text in words:
+                beside = max(x1, x2) < x or x + LETTER_PX * len(text) < min(x1, x2)
+                assert beside or max(y1, y2) < y - 12 or y + 3 < min(y1, y2), text
 
 
 def test_an_arrow_says_what_was_paid_how_often_and_what_went_back() -> None:

