@@ -114,7 +114,7 @@ class TestPlan:
             ((*SMALL, "--v2g-share", "2", "--export-msat", "5000"), "the share of V2G: 2 cannot be planned for"),
             ((*SMALL, "--sessions-per-station", "1"), "raise the sessions of a charging point"),
             ((*SMALL, "--in-flight", "0"), "HTLCs in flight: 0 cannot be planned for"),
-            ((*SMALL, "--base-fee-msat", "-1"), "base_fee_msat is -1; it is at least 0"),
+            ((*SMALL, "--base-fee-msat", "-1"), "base_fee_msat is -1; it is 0 to 4294967295"),
             ((*SMALL, "--write", "/nowhere/Bad name.yaml"), "'bad name' is no name for a network"),
             ((*SMALL, "--write", "/nowhere/n.yaml"), "/nowhere/n.yaml cannot be written"),
         ],
