@@ -130,6 +130,10 @@ def check_lightning(part: LightningPart, quoted: Sequence[QuoteLine], *, record_
     bare = sum(1 for payment in part.payments if not payment.payment_request)
     found = f"{len(part.payments)} payments, {total} msat on {part.network}, each with its preimage"
     found = f"{found} and invoice" if not bare else f"{found}; {bare} of them spontaneous, without an invoice"
+    payers = {line.kind: line.payer for line in part.lines}
+    back = sum(payment.amount_msat for payment in part.payments if payment.payer != payers[payment.kind])
+    if back:
+        found = f"{found}; {back} msat of it are money paid back, which leaves {total - 2 * back} msat for what was due"
     for line in part.lines:  # sessions that are settled side by side can leave more than one of them alone may
         brought = _fraction(line.brought_msat, line.kind)
         if abs(brought) >= SMALLEST_PAYMENT_MSAT:

@@ -567,6 +567,13 @@ def test_slices_are_held_before_they_flow_and_the_last_ones_unused_value_is_paid
     books.settlement.release(hold.hold_id, record=record, verify=holds)
     assert books.local_msat()["charging_station"] == 999 * 250
     assert books.settlement.carried("ev_owner", "charging_station") == 0
+    receipt = books.settlement.receipt(hold.hold_id)
+    part = LightningPart.model_validate_json(
+        to_canonical(from_canonical(receipt.to_canonical(), where="r")["lightning"])
+    )
+    found = check_lightning(part, receipt.quote.lines, record_sha256=sha256_hex(record), session_id="s2")
+    assert found.startswith("2 payments, 125250 msat on regtest")  # 75 000 held, 50 250 back: 25 000 less 250 brought
+    assert found.endswith("; 50250 msat of it are money paid back, which leaves 24750 msat for what was due")
 
 
 @pytest.mark.parametrize("forged", ["signer", "slice", "bytes"])
