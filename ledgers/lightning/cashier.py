@@ -433,16 +433,10 @@ class Cashier:
 
     def _payers_channel_closed(self, debt: Debt) -> bool:
         """Whether a part of a failed payment was in a channel of the payer that is closed now."""
-        if debt.state is DebtState.NEW and not debt.keysend:
-            return False  # nothing was sent for this preimage
-        payer = self.node(debt.payer)
-        try:
-            payment = payer.track(debt.payment_hash)
-        except LndNotFound:
+        payment = self._failed(debt)
+        if payment is None:
             return False
-        if payment.state is not PaymentState.FAILED:
-            return False
-        own = {channel.channel_id for channel in payer.channels()}
+        own = {channel.channel_id for channel in self.node(debt.payer).channels()}
         return any(not part.at_hop and part.channel_id not in own for part in payment.closed_on)
 
     def _begin_anew(self, debt: Debt) -> Debt:
@@ -458,13 +452,18 @@ class Cashier:
 
     def _losses(self, debt: Debt) -> tuple[Lost, ...]:
         """What forced closes took of a payment that failed, as far as it is not written down."""
+        payment = self._failed(debt)
+        return () if payment is None else self._taken(debt, payment)
+
+    def _failed(self, debt: Debt) -> Payment | None:
+        """The payment of a debt when the payer's node calls it failed."""
         if debt.state is DebtState.NEW and not debt.keysend:
-            return ()  # nothing was sent for this preimage
+            return None  # nothing was sent for this preimage
         try:
             payment = self.node(debt.payer).track(debt.payment_hash)
         except LndNotFound:
-            return ()
-        return self._taken(debt, payment) if payment.state is PaymentState.FAILED else ()
+            return None
+        return payment if payment.state is PaymentState.FAILED else None
 
     def _taken(self, debt: Debt, payment: Payment) -> tuple[Lost, ...]:
         """The parts of a payment that a forced close gave to the miner.
