@@ -51,6 +51,7 @@ _PAYMENT_S = 120.0  # for one payment, faults and all
 _MET_S = 0.7  # so long a fault waits to be met
 _AGAIN_S = 0.1
 _DRAIN_S = 4.0
+_STILL_S = 3.0
 _INVOICE_S = 3
 _SMALL_WH = (80, 1_300)  # 20 000 to 325 000 msat: no output of its own
 _LARGE_WH = (4_000, 12_000)
@@ -230,6 +231,20 @@ class _Yard:
         if self._trouble is not None:
             raise self._trouble
 
+    def wait_healing(self, condition: Callable[[], bool]) -> bool:
+        """Wait until a condition holds; when no payment ends for a while, look after the network. False when stopped.
+
+        A link can fail after its fault was healed, and somebody has to see it.
+        """
+        ended = -1
+        while not self.wait(condition, _STILL_S):
+            if self.stopped:
+                return False
+            if ended == self.ended:
+                self.heal()
+            ended = self.ended
+        return True
+
     def wait(self, condition: Callable[[], bool], limit_s: float) -> bool:
         """Wait until a condition over what workers tell holds; False when it does not in time, or something broke."""
         end = time.monotonic() + limit_s
@@ -243,11 +258,29 @@ class _Yard:
 
     def heal(self) -> None:
         """The network in order; a channel that lnd cannot use any more is closed and opened anew, which is told."""
-        self.network.replace_dead_channels()
+        dead = self.network.dead_channels()
+        if dead:
+            self.begin_new.clear()
+            self.drain()
+            self.network.replace_channels(dead)
+            self.begin_new.set()
         for hub, spoke in self.network.replaced[self.told_replaced :]:
             self.say(f"the channel of {hub} and {spoke} stayed dead after a fault; it was closed by force and replaced")
         self.told_replaced = len(self.network.replaced)
         self.closed_spokes |= {spoke for _, spoke in self.network.replaced}
+
+    def drain(self) -> None:
+        """Until nothing is under way in open channels: what is on the chain may need a hundred blocks at once.
+
+        What belongs to an HTLC on the chain stays, so this does not wait for long.
+        """
+        network = self.network
+
+        def quiet() -> bool:
+            return all(not channel.htlcs for name in network.names for channel in network.calls(name).channels())
+
+        network.mine(1)
+        self.wait(quiet, _DRAIN_S)
 
     def _tell(self) -> None:
         now = time.monotonic()
@@ -465,9 +498,10 @@ class _Planter:
         """Plant `count` faults, spread over the payments."""
         for number, fault in enumerate(self._order(count)):
             due = (number + 1) * self._yard.payments // (count + 1)
-            if not self._yard.wait(lambda due=due: self._yard.ended >= due, 10 * _PAYMENT_S):  # type: ignore[misc]
+            if not self._yard.wait_healing(lambda due=due: self._yard.ended >= due):  # type: ignore[misc]
                 return
             self._one(fault)
+        self._yard.wait_healing(lambda: self._yard.ended >= self._yard.payments)
 
     def _order(self, count: int) -> list[Fault]:
         from ledgers.lightning.nodes.faults import FAULTS  # noqa: PLC0415
@@ -483,8 +517,9 @@ class _Planter:
         yard = self._yard
         payer, payee = self._choose.choice(PAIRS)
         if fault.needs_hold:
+            planted = yard.planted[fault.name]
             yard.wanted = fault
-            yard.wait(lambda: yard.wanted is None or yard.ended >= yard.payments, _PAYMENT_S)
+            yard.wait_healing(lambda: yard.planted[fault.name] > planted or yard.ended >= yard.payments)
             yard.wanted = None
             return
         scene = Scene(yard.network, "hub", payer, payee)
@@ -499,7 +534,7 @@ class _Planter:
         if fault.name == "expired_invoice":
             scene = self._with_invoice(scene)
         if fault.closes_channel:
-            self._drain()
+            yard.drain()
         fault.heal(scene)
         yard.heal()
         yard.begin_new.set()
@@ -512,19 +547,6 @@ class _Planter:
                 if debt.state.value == "invoiced" and not debt.held:
                     return replace(scene, payer=worker.payer, payee=worker.payee, payment_hash=debt.payment_hash)
         return scene
-
-    def _drain(self) -> None:
-        """Until nothing is under way in open channels: what is on the chain may need a hundred blocks at once.
-
-        What belongs to an HTLC on the chain stays, so this does not wait for long.
-        """
-        network = self._yard.network
-
-        def quiet() -> bool:
-            return all(not channel.htlcs for name in network.names for channel in network.calls(name).channels())
-
-        network.mine(1)
-        self._yard.wait(quiet, _DRAIN_S)
 
 
 # Private: counting ----------------------------------------------------------------------------------------------------

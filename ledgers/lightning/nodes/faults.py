@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _STOP_S = 20.0
 _ANSWER_S = 0.4
+_LINK_FAILS_S = 0.3  # lnd calls a channel active a moment before its link fails
 _SPIKE_SAT_PER_VBYTE = 200.0
 
 _S = TypeVar("_S")
@@ -294,34 +296,43 @@ class BreakableNetwork(ABC):
         raise NodeFailed(f"the plan has no channel that {opener!r} opens to {peer!r}")
 
     def replace_dead_channels(self, *, limit_s: float = 10.0) -> tuple[tuple[str, str], ...]:
-        """Wait until ready; what is not active after `limit_s` is closed by force and opened anew. Returns whose.
+        """Wait until ready; what is not active within `limit_s` is closed by force and opened anew. Returns whose.
 
-        lnd (v0.21.2-beta) that is killed while it settles can come back with a link that fails whenever it starts
-        ("unable to settle htlc: No HTLC with ID"), whatever is started anew or connected again; seen in about one of
-        eighty kills of a payee. Its money is safe, and comes back over the chain.
+        The link of a channel whose end was killed, or lost its peer, while it settled can fail whenever it starts (lnd
+        v0.21.2-beta: "unable to settle htlc: No HTLC with ID"), whatever is started anew or connected again; seen in
+        about one of eighty kills of a payee, and about one of ten partings with four payments under way. Its money is
+        safe, and comes back over the chain.
         """
-        try:
-            self.wait_ready(limit_s=limit_s)
-        except NodeTimeout:
-            dead = [
-                (channel.opener, channel.peer)
-                for channel in self.plan.channels
-                if not any(
-                    found.active and found.peer_key == self._node(channel.peer).public_key
-                    for found in self.calls(channel.opener).channels()
-                )
-            ]
-            if not dead:
-                raise
-            for opener, peer in dead:
-                self.force_close(opener, peer)
-            self.mine_until_resolved()
-            for opener, peer in dead:
-                self.reopen_channel(opener, peer)
-            self.wait_ready()
-            self.replaced += dead
-            return tuple(dead)
-        return ()
+        dead = self.dead_channels(limit_s=limit_s)
+        if dead:
+            self.replace_channels(dead)
+        return dead
+
+    def dead_channels(self, *, limit_s: float = 10.0) -> tuple[tuple[str, str], ...]:
+        """Openers and peers of the plan's channels that are not active after `limit_s`, or do not stay so."""
+        end = time.monotonic() + limit_s
+        while True:
+            try:
+                self.wait_ready(limit_s=max(_ANSWER_S, end - time.monotonic()))
+            except NodeTimeout:
+                dead = self._inactive_channels()
+                if not dead:
+                    raise
+                return dead
+            time.sleep(_LINK_FAILS_S)
+            dead = self._inactive_channels()
+            if not dead or time.monotonic() >= end:
+                return dead
+
+    def replace_channels(self, dead: Sequence[tuple[str, str]]) -> None:
+        """Close channels of the plan by force, wait for their money, open them anew; holds elsewhere may expire."""
+        for opener, peer in dead:
+            self.force_close(opener, peer)
+        self.mine_until_resolved()
+        for opener, peer in dead:
+            self.reopen_channel(opener, peer)
+        self.wait_ready()
+        self.replaced += dead
 
     def open_channel(self, name: str, peer: str, *, capacity_sat: int, push_sat: int = 0) -> str:
         """Open a channel from the money of `name`, confirm it, and wait until it is active; returns "txid:index"."""
@@ -401,6 +412,16 @@ class BreakableNetwork(ABC):
         every_s: float = 0.02,
     ) -> None: ...
 
+    def _inactive_channels(self) -> tuple[tuple[str, str], ...]:
+        """Openers and peers of the plan's channels that are open, and that the opener calls inactive."""
+        inactive = []
+        for channel in self.plan.channels:
+            peer_key = self._node(channel.peer).public_key
+            states = [found.active for found in self.calls(channel.opener).channels() if found.peer_key == peer_key]
+            if states and not any(states):
+                inactive.append((channel.opener, channel.peer))
+        return tuple(inactive)
+
     def _require_known(self, name: str) -> None:
         if name != CHAIN:
             self._node(name)
@@ -467,14 +488,14 @@ def _back(part: Callable[[Scene], str]) -> Callable[[Scene], None]:
 def _goes_on(part: Callable[[Scene], str]) -> Callable[[Scene], None]:
     def heal(scene: Scene) -> None:
         scene.network.resume(part(scene))
-        scene.network.wait_ready()
+        scene.network.replace_dead_channels()
 
     return heal
 
 
 def _together(scene: Scene) -> None:
     scene.network.connect(scene.payee, scene.hub)
-    scene.network.wait_ready()
+    scene.network.replace_dead_channels()
 
 
 def _expired(scene: Scene) -> None:
