@@ -16,7 +16,6 @@ The peer is the same payments from the same seed on a network of their own, with
 from __future__ import annotations
 
 import argparse
-import itertools
 import random
 import tempfile
 import threading
@@ -193,13 +192,24 @@ class _Yard:
         self.told_replaced = 0
         self.ended = 0
         self.missed = 0
-        self._numbers = itertools.count()
+        self._begun = 0
+        self._allowed = payments
 
     def next_number(self) -> int | None:
-        """The next payment's number; None when all have begun or something broke."""
+        """The next payment's number, once it may begin; None when all have begun or something broke."""
         with self._changed:
-            number = next(self._numbers)
-            return None if number >= self.payments or self._trouble is not None else number
+            while self._begun >= self._allowed < self.payments and self._trouble is None:
+                self._changed.wait(_AGAIN_S)
+            if self._begun >= self.payments or self._trouble is not None:
+                return None
+            self._begun += 1
+            return self._begun - 1
+
+    def allow(self, payments: int) -> None:
+        """So many payments may begin; the others wait for faults that are still to be planted."""
+        with self._changed:
+            self._allowed = payments
+            self._changed.notify_all()
 
     def end_one(self) -> None:
         """A payment ended."""
@@ -332,6 +342,8 @@ class _Worker:
         large = self.choose.random() < 0.2
         energy_wh = self.choose.randint(*(_LARGE_WH if large else _SMALL_WH))
         tampered = not large and self.choose.random() < 0.1
+        if self.yard.wanted is not None:
+            way, tampered = "hold", False
         subject = f"{way}{number}"
         self.subjects.append(subject)
         if way == "invoice":
@@ -497,10 +509,12 @@ class _Planter:
     def plant(self, count: int) -> None:
         """Plant `count` faults, spread over the payments."""
         for number, fault in enumerate(self._order(count)):
-            due = (number + 1) * self._yard.payments // (count + 1)
+            due, next_due = ((number + step) * self._yard.payments // (count + 1) for step in (1, 2))
+            self._yard.allow(next_due)
             if not self._yard.wait_healing(lambda due=due: self._yard.ended >= due):  # type: ignore[misc]
                 return
             self._one(fault)
+        self._yard.allow(self._yard.payments)
         self._yard.wait_healing(lambda: self._yard.ended >= self._yard.payments)
 
     def _order(self, count: int) -> list[Fault]:
@@ -518,6 +532,7 @@ class _Planter:
         payer, payee = self._choose.choice(PAIRS)
         if fault.needs_hold:
             planted = yard.planted[fault.name]
+            yard.allow(yard.payments)
             yard.wanted = fault
             yard.wait_healing(lambda: yard.planted[fault.name] > planted or yard.ended >= yard.payments)
             yard.wanted = None

@@ -1,4 +1,4 @@
-"""From a tariff in euro to millisatoshi, exactly; and a session's energy cut into slices.
+"""From a tariff in euro to millisatoshi, exactly.
 
 The rate is stated, never fetched: a receipt must say what one euro was worth, and a test must give the same amount
 twice. A BTC is 10**11 msat and a euro 10**6 micro-euro, so a rate of R EUR/BTC makes a micro-euro 10**5 / R msat; at
@@ -21,13 +21,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 
 from ledgers.canonical import Json
 from ledgers.errors import SettlementError
 from ledgers.ports import QuoteLine
-from ledgers.tariff import Price, Remainder, Tariff, exact
+from ledgers.tariff import Price, Remainder, Tariff
 
 MSAT_PER_BTC = 10**11
 SMALLEST_PAYMENT_MSAT = 1000
@@ -81,40 +80,6 @@ class Till:
         whole = math.floor(total) if self._remainder is Remainder.PAYER else math.ceil(total)
         self.rest = total - whole
         return whole
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A piece of a session's energy that is held for at once; `index` counts from 0."""
-
-    index: int
-    energy_wh: Fraction
-    amount_msat: int
-
-
-def plan_slices(
-    energy_wh: int | Decimal, slice_wh: int | Decimal, *, price: Price, tariff: Tariff, rate: Rate
-) -> tuple[Slice, ...]:
-    """Cut `energy_wh` into slices of `slice_wh`; the last one is what remains.
-
-    The amounts add up to the whole energy's amount, rounded once. Raises SettlementError when a whole slice is worth
-    less than the smallest payment: then the slices are too thin to be held.
-    """
-    left, thick = exact(energy_wh, what="energy_wh"), exact(slice_wh, what="slice_wh")
-    if thick <= 0:
-        raise SettlementError(f"a slice of {slice_wh} Wh is none; name an energy above 0")
-    till = Till(tariff.remainder)
-    found: list[Slice] = []
-    while left > 0:
-        size = min(thick, left)
-        found.append(Slice(len(found), size, till.take(rate.msat(price.exact_micro(size)))))
-        left -= size
-        if size == thick and found[-1].amount_msat < SMALLEST_PAYMENT_MSAT:
-            raise SettlementError(
-                f"a slice of {slice_wh} Wh is worth {found[-1].amount_msat} msat, and nothing below "
-                f"{SMALLEST_PAYMENT_MSAT} msat is paid; make slices thicker"
-            )
-    return tuple(found)
 
 
 def line_msat(line: QuoteLine, rate: Rate) -> Fraction:

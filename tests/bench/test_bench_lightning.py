@@ -459,7 +459,7 @@ IMPATIENT = Times(pay_s=1, resolve_s=0.5, hold_s=1.5)
 """For sessions whose hub is away: what nobody answers is given up sooner."""
 
 
-class TestPaidWhileEnergyFlows:
+class TestSlicesHeldBeforeEnergyFlows:
     pytestmark = real_nodes
 
     def test_slices_are_paid_in_both_directions_and_the_last_ones_unused_value_comes_back(
@@ -505,29 +505,6 @@ class TestPaidWhileEnergyFlows:
         assert said_at_end(run).startswith("payment of import_energy: the record of slice ")
         assert said_at_end(run).endswith("does not hold; nothing was paid")
 
-    def test_a_stream_whose_hub_is_away_for_longer_than_the_grace_stops_and_is_paid_when_it_is_back(
-        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(paying, "TIMES", IMPATIENT)
-        station = shipped(("mode: hold ", "every_s: 30\n  grace_s: 40\n  mode: stream "))
-        with CertifiedSession(station, BOTH_WAYS, runs=tmp_path) as session:
-            at(session, 45.0, lambda: networks[0].kill("hub"))
-            session.announce()
-            log = session.runner.run()
-            networks[0].start("hub")
-            networks[0].wait_ready()
-            run = session.conclude(log, report=False)
-            earned_sat = settled_sat(networks[0], "seller") - 5_000_000
-        assert log.aborted.startswith("payment of import_energy: no payment for 4")
-        assert not log.tripped
-        assert 95.0 < log.end_s - log.transfer_s < 120.0
-        assert last_power_w(run) < 200
-        assert said_at_end(run) == log.aborted
-        settlement: Any = run.certified.settlement
-        assert (run.certified.verdict, settlement["status"]) == ("FAIL", "settled")
-        assert settlement["lightning"]["advance_msat"]["import_energy"] > 0
-        assert earned_sat == settlement["lightning"]["paid_msat"]["import_energy"] // 1000
-
     def test_slices_whose_hub_dies_stop_the_energy_and_what_is_owed_is_told(
         self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -559,3 +536,30 @@ class TestPaidWhileEnergyFlows:
         with Run.open(folder) as opened:
             assert opened.events("plugged_in") == ()
         assert len(networks) == 1
+
+
+class TestAStreamWhileEnergyFlows:
+    pytestmark = real_nodes
+
+    def test_a_stream_whose_hub_is_away_for_longer_than_the_grace_stops_and_is_paid_when_it_is_back(
+        self, tmp_path: Path, networks: list[LightningNetwork], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(paying, "TIMES", IMPATIENT)
+        station = shipped(("mode: hold ", "every_s: 30\n  grace_s: 40\n  mode: stream "))
+        with CertifiedSession(station, BOTH_WAYS, runs=tmp_path) as session:
+            at(session, 45.0, lambda: networks[0].kill("hub"))
+            session.announce()
+            log = session.runner.run()
+            networks[0].start("hub")
+            networks[0].wait_ready()
+            run = session.conclude(log, report=False)
+            earned_sat = settled_sat(networks[0], "seller") - 5_000_000
+        assert log.aborted.startswith("payment of import_energy: no payment for 4")
+        assert not log.tripped
+        assert 95.0 < log.end_s - log.transfer_s < 120.0
+        assert last_power_w(run) < 200
+        assert said_at_end(run) == log.aborted
+        settlement: Any = run.certified.settlement
+        assert (run.certified.verdict, settlement["status"]) == ("FAIL", "settled")
+        assert settlement["lightning"]["advance_msat"]["import_energy"] > 0
+        assert earned_sat == settlement["lightning"]["paid_msat"]["import_energy"] // 1000

@@ -203,20 +203,39 @@ def test_the_plan_of_a_station_of_embedded_accounts_has_one_line_for_them() -> N
 real_nodes = [pytest.mark.nodes, pytest.mark.wire, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-class TestOnNodes:
+def run_plan(plan: str, folder: Path, *options: str) -> dict[str, Any]:
+    """What `v2gbench run --json` prints of a shipped plan that passes, run from an empty folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "v2gbench", "run", plan, "--runs", folder, "--json", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+class TestTheMainPlan:
     pytestmark = real_nodes
 
-    def test_the_shipped_plan_passes_and_its_golden_session_costs_what_it_must(self, tmp_path: Path) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "v2gbench", "run", "lightning_settlement", "--runs", tmp_path, "--json"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        document = json.loads(done.stdout)
+    def test_it_is_settled_on_real_nodes_where_the_station_says_so(self, tmp_path: Path) -> None:
+        document = run_plan("v2g_session", tmp_path, "--station", "emulated-lightning")
+        assert {test["status"] for test in document["tests"]} == {"PASS"}
+        (run,) = (Path(run["folder"]) for run in document["runs"])
+        told = read_session_network((run / "settlement" / "network.json").read_bytes(), where="network.json")
+        assert told.odd_balances() == ()
+        assert [payment.state for payment in told.payments] == ["paid"] * 3
+        assert sum(node.change_msat or 0 for node in told.nodes) == 0
+
+
+class TestTheLightningPlan:
+    pytestmark = real_nodes
+
+    def test_it_passes_and_its_golden_session_costs_what_it_must(self, tmp_path: Path) -> None:
+        document = run_plan("lightning_settlement", tmp_path)
         assert [test["status"] for test in document["tests"]] == ["PASS"] * 4
         golden, forged, hub_down, payee_died = (Path(run["folder"]) for run in document["runs"])
 
@@ -237,6 +256,10 @@ class TestOnNodes:
             states[folder] = sorted(payment.state for payment in told.payments)
         assert states[forged] == ["cancelled"] * 3 + ["paid"] * 3
         assert states[hub_down] == states[payee_died] == ["paid"] * 3
+
+
+class TestKeywordsOnNodes:
+    pytestmark = real_nodes
 
     def test_faults_are_planted_by_name_or_account_and_money_that_moves_aside_is_noticed(
         self, library: BenchLibrary, tmp_path: Path

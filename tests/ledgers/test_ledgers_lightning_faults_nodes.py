@@ -73,6 +73,12 @@ class Yard:
     clients: dict[str, LndClient]
     settlement: LightningSettlement
     before: NetworkAudit
+    replaced_before: int
+
+    @property
+    def replaced(self) -> int:
+        """How many channels were closed and opened anew, because their link failed for good."""
+        return len(self.network.replaced) - self.replaced_before
 
     def hold(self, energy_wh: int) -> Hold:
         return self.settlement.hold(quoted(self.settlement, import_wh=energy_wh, export_wh=0, available_s=0))
@@ -126,120 +132,13 @@ def yard(network: LightningNetwork, clients: dict[str, LndClient], tmp_path: Pat
         times=Times(pay_s=5, resolve_s=0.7, hold_s=10.0, hold_blocks=HOLD_BLOCKS),
         fsync=False,
     ) as settlement:
-        yield Yard(network, clients, settlement, audit(network))
+        yield Yard(network, clients, settlement, audit(network), len(network.replaced))
     network.heal()
     network.mine_until_resolved()
     open_keys = {channel.peer_key for channel in network.calls("hub").channels()}
     for spoke in ("van", "evse"):
         if network.address(spoke).public_key not in open_keys:
             network.reopen_channel("hub", spoke)
-
-
-# ------------------------------------------------------------------------------------ closed by force, held, dust
-
-
-@pytest.mark.parametrize("closer", ["hub", "evse"])
-def test_dust_in_the_payees_closed_channel_is_the_hubs_loss_and_the_payer_pays_once(yard: Yard, closer: str) -> None:
-    hold = yard.hold(SMALL_WH)
-    old = yard.debt().payment_hash
-    yard.network.force_close(closer, "evse" if closer == "hub" else "hub")
-    yard.network.mine(1)
-    wait_until(lambda: yard.clients["ev_owner"].track(old).final, limit_s=20, what="the payment to fail")
-    yard.network.reopen_channel("hub", "evse")
-    said = yard.release(hold)
-    debt = yard.debt()
-    assert debt.state is DebtState.PAID
-    assert debt.payment_hash != old
-    assert [(lost.owner, lost.msat, lost.payment_hash) for lost in debt.lost] == [(HUB, SMALL_MSAT, old)]
-    assert said.endswith(f"lost to fees in forced closes: {SMALL_MSAT} msat of {HUB}")
-    assert yard.clients["charging_station"].lookup_invoice(old).state is InvoiceState.CANCELED
-    yard.network.mine_until_resolved()
-    lost = [loss for loss in yard.balanced().losses if loss not in yard.before.losses]
-    assert sum(loss.msat for loss in lost if loss.owner == "hub" and "dust" in loss.what) == SMALL_MSAT
-    assert yard.moved_msat()["van"] == -SMALL_MSAT - HUB_MSAT
-
-
-def test_a_preimage_given_into_a_closing_channel_brings_nothing_and_the_debt_is_paid_once(yard: Yard) -> None:
-    hold = yard.hold(SMALL_WH)
-    yard.network.force_close("evse", "hub")
-    with pytest.raises(e.OutcomeUnknown, match=r"unknown, on the chain: channel .* waits for a block; wait for"):
-        yard.release(hold)
-    assert yard.debt().state is DebtState.SETTLING
-    yard.network.mine(1)
-    yard.network.reopen_channel("hub", "evse")
-    yard.release(hold)
-    assert [(lost.owner, lost.msat) for lost in yard.debt().lost] == [(HUB, SMALL_MSAT)]
-    yard.network.mine_until_resolved()
-    assert yard.moved_msat()["van"] == -SMALL_MSAT - HUB_MSAT
-
-
-def test_a_hold_whose_channel_is_gone_and_has_no_other_is_cancelled_and_said(yard: Yard) -> None:
-    hold = yard.hold(SMALL_WH)
-    yard.network.force_close("hub", "evse")
-    yard.network.mine(1)
-    with pytest.raises(SettlementError):
-        yard.release(hold)
-    debt = yard.debt()
-    assert debt.state is DebtState.CANCELLED
-    assert str(debt.lost[0]) == (
-        f"lost to fees: {SMALL_MSAT} msat of {HUB}, whose channel {debt.lost[0].channel} was closed by force"
-    )
-    assert yard.moved_msat()["van"] == 0
-
-
-@pytest.mark.parametrize("closer", ["hub", "van"])
-def test_dust_in_the_payers_closed_channel_is_the_payers_loss_and_he_does_not_pay_twice(
-    yard: Yard, closer: str
-) -> None:
-    hold = yard.hold(SMALL_WH)
-    yard.network.force_close(closer, "van" if closer == "hub" else "hub")
-    yard.network.mine(1)
-    said = yard.release(hold)
-    debt = yard.debt()
-    assert (debt.state, debt.fee_msat) == (DebtState.PAID, HUB_MSAT)
-    assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
-    assert said.endswith(f"lost to fees in forced closes: {SMALL_MSAT + HUB_MSAT} msat of ev_owner")
-    yard.network.mine_until_resolved()
-    assert yard.moved_msat()["evse"] == SMALL_MSAT
-    lost = [loss for loss in yard.balanced().losses if loss not in yard.before.losses]
-    assert sum(loss.msat for loss in lost if loss.owner == "van" and "dust" in loss.what) == SMALL_MSAT + HUB_MSAT
-
-
-def test_dust_of_a_hold_that_is_cancelled_is_told_with_its_owner(yard: Yard) -> None:
-    hold = yard.hold(SMALL_WH)
-    yard.network.force_close("van", "hub")
-    yard.network.mine(1)
-    assert yard.settlement.cancel(hold.hold_id).status == "cancelled"
-    debt = yard.debt()
-    assert debt.state is DebtState.CANCELLED
-    assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
-    yard.network.mine_until_resolved()
-    assert yard.moved_msat()["evse"] == 0
-
-
-@pytest.mark.parametrize("keysend", [False, True])
-def test_a_payment_whose_payers_channel_closed_while_the_payee_was_frozen_is_made_once(
-    yard: Yard, keysend: bool
-) -> None:
-    debt = begun(yard.settlement, keysend=keysend)
-    yard.network.pause("evse")
-    if keysend:
-        with pytest.raises(e.OutcomeUnknown):
-            yard.settlement._cashier.pay(debt.name)
-    else:  # the money leaves as the bench dies
-        agreed = yard.settlement._cashier._agreed(debt)
-        yard.clients["ev_owner"].begin(debt.payment_request, agreed, fee_limit_msat=5_000)
-    hub = yard.network.calls("hub")
-    wait_until(lambda: hub.books().coming_msat == SMALL_MSAT + HUB_MSAT, limit_s=10, what="the money to be half way")
-    yard.network.force_close("van", "hub")
-    yard.network.mine(1)
-    yard.network.resume("evse")
-    yard.network.reopen_channel("hub", "van")
-    debt = yard.settlement._cashier.pay(debt.name)
-    assert debt.state is DebtState.PAID
-    assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
-    yard.network.mine_until_resolved()
-    assert yard.moved_msat()["evse"] == SMALL_MSAT
 
 
 def begun(settlement: LightningSettlement, *, keysend: bool = False) -> Debt:
@@ -260,131 +159,240 @@ def begun(settlement: LightningSettlement, *, keysend: bool = False) -> Debt:
     return settlement.debts()[0]
 
 
-# ------------------------------------------------------------------------------------ closed by force, on the chain
+class TestDustInAChannelClosedByForce:
+    """Too small for an output of its own: it goes to the miner, and is told."""
 
+    @pytest.mark.parametrize("closer", ["hub", "evse"])
+    def test_dust_in_the_payees_closed_channel_is_the_hubs_loss_and_the_payer_pays_once(
+        self, yard: Yard, closer: str
+    ) -> None:
+        hold = yard.hold(SMALL_WH)
+        old = yard.debt().payment_hash
+        yard.network.force_close(closer, "evse" if closer == "hub" else "hub")
+        yard.network.mine(1)
+        wait_until(lambda: yard.clients["ev_owner"].track(old).final, limit_s=20, what="the payment to fail")
+        yard.network.reopen_channel("hub", "evse")
+        said = yard.release(hold)
+        debt = yard.debt()
+        assert debt.state is DebtState.PAID
+        assert debt.payment_hash != old
+        assert [(lost.owner, lost.msat, lost.payment_hash) for lost in debt.lost] == [(HUB, SMALL_MSAT, old)]
+        assert said.endswith(f"lost to fees in forced closes: {SMALL_MSAT} msat of {HUB}")
+        assert yard.clients["charging_station"].lookup_invoice(old).state is InvoiceState.CANCELED
+        yard.network.mine_until_resolved()
+        lost = [loss for loss in yard.balanced().losses if loss not in yard.before.losses]
+        assert sum(loss.msat for loss in lost if loss.owner == "hub" and "dust" in loss.what) == SMALL_MSAT
+        assert yard.moved_msat()["van"] == -SMALL_MSAT - HUB_MSAT
 
-@pytest.mark.parametrize(("closer", "other"), [("hub", "evse"), ("evse", "hub"), ("hub", "van"), ("van", "hub")])
-def test_a_large_hold_is_followed_onto_the_chain_until_it_is_paid(yard: Yard, closer: str, other: str) -> None:
-    hold = yard.hold(LARGE_WH)
-    yard.network.force_close(closer, other)
-    yard.network.mine(1)
-    yard.balanced()
-    if "van" in {closer, other}:
-        with pytest.raises(e.OutcomeUnknown, match=r"unknown, on the chain: channel .* by block \d+; wait for the"):
+    def test_a_preimage_given_into_a_closing_channel_brings_nothing_and_the_debt_is_paid_once(self, yard: Yard) -> None:
+        hold = yard.hold(SMALL_WH)
+        yard.network.force_close("evse", "hub")
+        with pytest.raises(e.OutcomeUnknown, match=r"unknown, on the chain: channel .* waits for a block; wait for"):
             yard.release(hold)
-    else:  # the hub reads the preimage in the transaction that takes the money, sometimes before it is in a block
-        with contextlib.suppress(e.OutcomeUnknown):
+        assert yard.debt().state is DebtState.SETTLING
+        yard.network.mine(1)
+        yard.network.reopen_channel("hub", "evse")
+        yard.release(hold)
+        assert [(lost.owner, lost.msat) for lost in yard.debt().lost] == [(HUB, SMALL_MSAT)]
+        yard.network.mine_until_resolved()
+        assert yard.moved_msat()["van"] == -SMALL_MSAT - HUB_MSAT
+
+    def test_a_hold_whose_channel_is_gone_and_has_no_other_is_cancelled_and_said(self, yard: Yard) -> None:
+        hold = yard.hold(SMALL_WH)
+        yard.network.force_close("hub", "evse")
+        yard.network.mine(1)
+        with pytest.raises(SettlementError):
             yard.release(hold)
-    yard.balanced()
-    yard.network.mine_until_resolved()
-    if yard.debt().state is not DebtState.PAID:
-        yard.release(hold)
-    assert (yard.debt().state, yard.debt().lost) == (DebtState.PAID, ())
-    if "van" in {closer, other}:
-        assert yard.moved_msat()["evse"] == LARGE_MSAT
-    else:
-        assert yard.moved_msat()["van"] == -LARGE_MSAT - HUB_MSAT - 2  # the hub's millionth
+        debt = yard.debt()
+        assert debt.state is DebtState.CANCELLED
+        assert str(debt.lost[0]) == (
+            f"lost to fees: {SMALL_MSAT} msat of {HUB}, whose channel {debt.lost[0].channel} was closed by force"
+        )
+        assert yard.moved_msat()["van"] == 0
+
+    @pytest.mark.parametrize("closer", ["hub", "van"])
+    def test_dust_in_the_payers_closed_channel_is_the_payers_loss_and_he_does_not_pay_twice(
+        self, yard: Yard, closer: str
+    ) -> None:
+        hold = yard.hold(SMALL_WH)
+        yard.network.force_close(closer, "van" if closer == "hub" else "hub")
+        yard.network.mine(1)
+        said = yard.release(hold)
+        debt = yard.debt()
+        assert (debt.state, debt.fee_msat) == (DebtState.PAID, HUB_MSAT)
+        assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
+        assert said.endswith(f"lost to fees in forced closes: {SMALL_MSAT + HUB_MSAT} msat of ev_owner")
+        yard.network.mine_until_resolved()
+        assert yard.moved_msat()["evse"] == SMALL_MSAT
+        lost = [loss for loss in yard.balanced().losses if loss not in yard.before.losses]
+        assert sum(loss.msat for loss in lost if loss.owner == "van" and "dust" in loss.what) == SMALL_MSAT + HUB_MSAT
+
+    def test_dust_of_a_hold_that_is_cancelled_is_told_with_its_owner(self, yard: Yard) -> None:
+        hold = yard.hold(SMALL_WH)
+        yard.network.force_close("van", "hub")
+        yard.network.mine(1)
+        assert yard.settlement.cancel(hold.hold_id).status == "cancelled"
+        debt = yard.debt()
+        assert debt.state is DebtState.CANCELLED
+        assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
+        yard.network.mine_until_resolved()
+        assert yard.moved_msat()["evse"] == 0
+
+    @pytest.mark.parametrize("keysend", [False, True])
+    def test_a_payment_whose_payers_channel_closed_while_the_payee_was_frozen_is_made_once(
+        self, yard: Yard, keysend: bool
+    ) -> None:
+        debt = begun(yard.settlement, keysend=keysend)
+        yard.network.pause("evse")
+        if keysend:
+            with pytest.raises(e.OutcomeUnknown):
+                yard.settlement._cashier.pay(debt.name)
+        else:  # the money leaves as the bench dies
+            agreed = yard.settlement._cashier._agreed(debt)
+            yard.clients["ev_owner"].begin(debt.payment_request, agreed, fee_limit_msat=5_000)
+        hub = yard.network.calls("hub")
+        wait_until(
+            lambda: hub.books().coming_msat == SMALL_MSAT + HUB_MSAT, limit_s=10, what="the money to be half way"
+        )
+        yard.network.force_close("van", "hub")
+        yard.network.mine(1)
+        yard.network.resume("evse")
+        yard.network.reopen_channel("hub", "van")
+        debt = yard.settlement._cashier.pay(debt.name)
+        assert debt.state is DebtState.PAID
+        assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
+        yard.network.mine_until_resolved()
+        assert yard.moved_msat()["evse"] == SMALL_MSAT
 
 
-@pytest.mark.parametrize(("closer", "other"), [("hub", "evse"), ("van", "hub")])
-def test_a_large_hold_that_is_cancelled_comes_back_from_the_chain(yard: Yard, closer: str, other: str) -> None:
-    hold = yard.hold(LARGE_WH)
-    yard.network.force_close(closer, other)
-    yard.network.mine(1)
-    with pytest.raises(e.OutcomeUnknown, match="unknown, on the chain"):
-        yard.settlement.cancel(hold.hold_id)
-    assert yard.debt().state is DebtState.CANCELLING
-    yard.network.mine_until_resolved()
-    assert yard.settlement.cancel(hold.hold_id).status == "cancelled"
-    assert yard.debt().lost == ()
-    moved = yard.moved_msat()
-    assert moved["evse"] <= 0  # no more than what its own sweep cost
-    if closer == "hub":
-        assert moved["van"] == 0
+class TestMoneyOnTheChain:
+    """Large enough for an output of its own: it is followed until its time lock is over."""
+
+    @pytest.mark.parametrize(("closer", "other"), [("hub", "evse"), ("evse", "hub"), ("hub", "van"), ("van", "hub")])
+    def test_a_large_hold_is_followed_onto_the_chain_until_it_is_paid(
+        self, yard: Yard, closer: str, other: str
+    ) -> None:
+        hold = yard.hold(LARGE_WH)
+        yard.network.force_close(closer, other)
+        yard.network.mine(1)
+        yard.balanced()
+        if "van" in {closer, other}:
+            with pytest.raises(e.OutcomeUnknown, match=r"unknown, on the chain: channel .* by block \d+; wait for the"):
+                yard.release(hold)
+        else:  # the hub reads the preimage in the transaction that takes the money, sometimes before it is in a block
+            with contextlib.suppress(e.OutcomeUnknown):
+                yard.release(hold)
+        yard.balanced()
+        yard.network.mine_until_resolved()
+        if yard.debt().state is not DebtState.PAID:
+            yard.release(hold)
+        assert (yard.debt().state, yard.debt().lost) == (DebtState.PAID, ())
+        if "van" in {closer, other}:
+            assert yard.moved_msat()["evse"] == LARGE_MSAT
+        else:
+            assert yard.moved_msat()["van"] == -LARGE_MSAT - HUB_MSAT - 2  # the hub's millionth
+
+    @pytest.mark.parametrize(("closer", "other"), [("hub", "evse"), ("van", "hub")])
+    def test_a_large_hold_that_is_cancelled_comes_back_from_the_chain(
+        self, yard: Yard, closer: str, other: str
+    ) -> None:
+        hold = yard.hold(LARGE_WH)
+        yard.network.force_close(closer, other)
+        yard.network.mine(1)
+        with pytest.raises(e.OutcomeUnknown, match="unknown, on the chain"):
+            yard.settlement.cancel(hold.hold_id)
+        assert yard.debt().state is DebtState.CANCELLING
+        yard.network.mine_until_resolved()
+        assert yard.settlement.cancel(hold.hold_id).status == "cancelled"
+        assert yard.debt().lost == ()
+        moved = yard.moved_msat()
+        assert moved["evse"] <= 0  # no more than what its own sweep cost
+        if closer == "hub":
+            assert moved["van"] == 0
 
 
-# ------------------------------------------------------------------------------------------------- faults by name
+class TestFaultsByName:
+    """Every fault of `FAULTS` that leaves the channels open, with money under way."""
 
+    @pytest.mark.parametrize("name", [fault.name for fault in FAULTS.values() if not fault.closes_channel])
+    def test_a_hold_that_meets_a_fault_is_paid_once(self, yard: Yard, name: str) -> None:
+        hold = yard.hold(SMALL_WH)
+        fault, scene = fault_named(name), yard.scene()
+        if name == "expired_invoice":  # an invoice with its money cannot expire
+            scene = Scene(yard.network, hub="hub", payer="van", payee="evse")
+        fault.plant(scene)
+        try:
+            yard.release(hold)
+        except SettlementError:
+            assert yard.debt().state in {DebtState.HELD, DebtState.SETTLING}
+            fault.heal(scene)
+            yard.release(hold)
+        else:
+            fault.heal(scene)
+        assert yard.debt().state is DebtState.PAID
+        moved = yard.moved_msat()
+        if not yard.replaced:  # lnd's link failed for good, which is rare: then hub and evse paid for another channel
+            assert moved["hub"] == HUB_MSAT
+            assert moved["evse"] == SMALL_MSAT
+        assert moved["van"] == -SMALL_MSAT - HUB_MSAT
 
-@pytest.mark.parametrize("name", [fault.name for fault in FAULTS.values() if not fault.closes_channel])
-def test_a_hold_that_meets_a_fault_is_paid_once(yard: Yard, name: str) -> None:
-    hold = yard.hold(SMALL_WH)
-    fault, scene = fault_named(name), yard.scene()
-    if name == "expired_invoice":  # an invoice with its money cannot expire
-        scene = Scene(yard.network, hub="hub", payer="van", payee="evse")
-    fault.plant(scene)
-    try:
-        yard.release(hold)
-    except SettlementError:
-        assert yard.debt().state in {DebtState.HELD, DebtState.SETTLING}
-        fault.heal(scene)
-        yard.release(hold)
-    else:
-        fault.heal(scene)
-    assert yard.debt().state is DebtState.PAID
-    assert yard.moved_msat() == {"van": -SMALL_MSAT - HUB_MSAT, "hub": HUB_MSAT, "evse": SMALL_MSAT}
-
-
-def test_a_hold_that_outlives_its_blocks_is_cancelled_and_said(yard: Yard) -> None:
-    hold = yard.hold(SMALL_WH)
-    fault, scene = fault_named("stuck_htlc"), yard.scene()
-    fault.plant(scene)
-    with pytest.raises(SettlementError):
-        yard.release(hold)
-    fault.heal(scene)
-    yard.network.mine(HOLD_BLOCKS)  # lnd gives it back some blocks before the channel would have to be closed
-    closed = {InvoiceState.CANCELED}
-    wait_until(
-        lambda: yard.clients["charging_station"].lookup_invoice(yard.debt().payment_hash).state in closed,
-        limit_s=20,
-        what="the hold to expire",
-    )
-    with pytest.raises(SettlementError, match="expired at the payee's node"):
-        yard.release(hold)
-    assert yard.debt().state is DebtState.CANCELLED
-    assert yard.moved_msat() == {"van": 0, "hub": 0, "evse": 0}
-
-
-def test_an_expired_invoice_is_made_anew_and_paid_once(yard: Yard) -> None:
-    fault = fault_named("expired_invoice")
-    quick = Times(pay_s=3, resolve_s=0.7, invoice_s=1)
-    with LightningSettlement(
-        yard.settlement.folder.with_name("quick"),
-        tariff=load_tariff(EXAMPLE),
-        rate=Rate("100000", "stated by the test"),
-        mode=Mode.POST_PAID,
-        nodes=yard.clients,
-        identity=IDENTITY,
-        wall_utc_s=lambda: WALL_UTC_S,
-        times=quick,
-        fsync=False,
-    ) as settlement:
-        debt = begun(settlement)
-        scene = Scene(yard.network, "hub", "van", "evse", payment_hash=debt.payment_hash)
+    def test_a_hold_that_outlives_its_blocks_is_cancelled_and_said(self, yard: Yard) -> None:
+        hold = yard.hold(SMALL_WH)
+        fault, scene = fault_named("stuck_htlc"), yard.scene()
         fault.plant(scene)
         with pytest.raises(SettlementError):
-            settlement._cashier.pay("pay.p")
+            yard.release(hold)
         fault.heal(scene)
-        paid = settlement._cashier.pay("pay.p")
-        assert (paid.state, paid.payment_hash != debt.payment_hash) == (DebtState.PAID, True)
-        assert yard.clients["charging_station"].lookup_invoice(debt.payment_hash).state is InvoiceState.CANCELED
-    assert yard.moved_msat() == {"van": -SMALL_MSAT - HUB_MSAT, "hub": HUB_MSAT, "evse": SMALL_MSAT}
+        yard.network.mine(HOLD_BLOCKS)  # lnd gives it back some blocks before the channel would have to be closed
+        closed = {InvoiceState.CANCELED}
+        wait_until(
+            lambda: yard.clients["charging_station"].lookup_invoice(yard.debt().payment_hash).state in closed,
+            limit_s=20,
+            what="the hold to expire",
+        )
+        with pytest.raises(SettlementError, match="expired at the payee's node"):
+            yard.release(hold)
+        assert yard.debt().state is DebtState.CANCELLED
+        assert yard.moved_msat() == {"van": 0, "hub": 0, "evse": 0}
 
+    def test_an_expired_invoice_is_made_anew_and_paid_once(self, yard: Yard) -> None:
+        fault = fault_named("expired_invoice")
+        quick = Times(pay_s=3, resolve_s=0.7, invoice_s=1)
+        with LightningSettlement(
+            yard.settlement.folder.with_name("quick"),
+            tariff=load_tariff(EXAMPLE),
+            rate=Rate("100000", "stated by the test"),
+            mode=Mode.POST_PAID,
+            nodes=yard.clients,
+            identity=IDENTITY,
+            wall_utc_s=lambda: WALL_UTC_S,
+            times=quick,
+            fsync=False,
+        ) as settlement:
+            debt = begun(settlement)
+            scene = Scene(yard.network, "hub", "van", "evse", payment_hash=debt.payment_hash)
+            fault.plant(scene)
+            with pytest.raises(SettlementError):
+                settlement._cashier.pay("pay.p")
+            fault.heal(scene)
+            paid = settlement._cashier.pay("pay.p")
+            assert (paid.state, paid.payment_hash != debt.payment_hash) == (DebtState.PAID, True)
+            assert yard.clients["charging_station"].lookup_invoice(debt.payment_hash).state is InvoiceState.CANCELED
+        assert yard.moved_msat() == {"van": -SMALL_MSAT - HUB_MSAT, "hub": HUB_MSAT, "evse": SMALL_MSAT}
 
-def test_a_hash_that_was_closed_takes_no_spontaneous_payment(yard: Yard) -> None:
-    """What makes it safe to begin a spontaneous payment anew that the payer's node has lost."""
-    preimage = os.urandom(32).hex()
-    payee = yard.clients["charging_station"]
-    payee.add_hold_invoice(
-        SMALL_MSAT, payment_hash=hash_of(preimage), description_hash="ab" * 32, expiry_s=60, cltv_blocks=144
-    )
-    payee.cancel_invoice(hash_of(preimage))
-    with pytest.raises(e.PaymentFailed):
-        yard.clients["ev_owner"].keysend(payee.public_key, SMALL_MSAT, preimage=preimage, fee_limit_msat=5_000)
-    assert yard.moved_msat() == {"van": 0, "hub": 0, "evse": 0}
+    def test_a_hash_that_was_closed_takes_no_spontaneous_payment(self, yard: Yard) -> None:
+        """What makes it safe to begin a spontaneous payment anew that the payer's node has lost."""
+        preimage = os.urandom(32).hex()
+        payee = yard.clients["charging_station"]
+        payee.add_hold_invoice(
+            SMALL_MSAT, payment_hash=hash_of(preimage), description_hash="ab" * 32, expiry_s=60, cltv_blocks=144
+        )
+        payee.cancel_invoice(hash_of(preimage))
+        with pytest.raises(e.PaymentFailed):
+            yard.clients["ev_owner"].keysend(payee.public_key, SMALL_MSAT, preimage=preimage, fee_limit_msat=5_000)
+        assert yard.moved_msat() == {"van": 0, "hub": 0, "evse": 0}
 
-
-def test_an_unknown_fault_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(NetworkRefused, match="there is no fault 'flood'; there are hub_down, payer_down, "):
-        fault_named("flood")
-    assert all(fault.sentence and fault.name == name for name, fault in FAULTS.items())
+    def test_an_unknown_fault_is_refused_with_the_names_there_are(self) -> None:
+        with pytest.raises(NetworkRefused, match="there is no fault 'flood'; there are hub_down, payer_down, "):
+            fault_named("flood")
+        assert all(fault.sentence and fault.name == name for name, fault in FAULTS.items())

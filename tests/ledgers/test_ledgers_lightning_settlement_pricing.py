@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledgers.errors import SettlementError
-from ledgers.lightning.pricing import Rate, Till, line_msat, plan_slices
+from ledgers.lightning.pricing import Rate, Till, line_msat
 from ledgers.quotes import quote_record
 from ledgers.tariff import Remainder, load_tariff
 
@@ -51,37 +50,7 @@ def test_the_sum_of_what_a_till_gives_is_the_exact_sum_rounded_once(
     assert all(isinstance(whole, int) and whole >= 0 for whole in given_msat)
 
 
-ENERGIES = st.decimals(min_value=0, max_value=60_000, places=3)
-RATES = st.decimals(min_value=1_000, max_value=1_000_000, places=2)
-
-
-@given(ENERGIES, st.decimals(min_value=50, max_value=5_000, places=1), RATES)
-def test_slices_cover_the_energy_and_cost_what_it_costs_uncut(
-    energy_wh: Decimal, slice_wh: Decimal, euro_per_btc: Decimal
-) -> None:
-    rate = Rate(str(euro_per_btc), "test")
-    slices = plan_slices(energy_wh, slice_wh, price=TARIFF.import_energy, tariff=TARIFF, rate=rate)
-    whole = rate.msat(TARIFF.import_energy.exact_micro(Fraction(energy_wh)))
-    assert sum(piece.energy_wh for piece in slices) == Fraction(energy_wh)
-    assert sum(piece.amount_msat for piece in slices) == whole // 1
-    assert all(piece.energy_wh <= Fraction(slice_wh) for piece in slices)
-    assert [piece.index for piece in slices] == list(range(len(slices)))
-
-
-def test_899_wh_in_slices_of_300_are_two_whole_ones_and_a_rest() -> None:
-    slices = plan_slices(899, 300, price=TARIFF.import_energy, tariff=TARIFF, rate=RATE)
-    assert [(piece.energy_wh, piece.amount_msat) for piece in slices] == [(300, 75_000), (300, 75_000), (299, 74_750)]
-
-
-@pytest.mark.parametrize(
-    ("energy", "thick", "reason"),
-    [
-        (899, 0, "name an energy above 0"),
-        (899, 3, "is worth 750 msat"),
-        (899.0, 300, "give an int or a Decimal"),
-        (-1, 300, "must not be negative"),
-    ],
-)
-def test_slices_that_cannot_be_held_are_refused(energy: int, thick: int, reason: str) -> None:
-    with pytest.raises(SettlementError, match=reason):
-        plan_slices(energy, thick, price=TARIFF.import_energy, tariff=TARIFF, rate=RATE)
+def test_899_wh_in_slices_of_300_are_two_whole_ones_and_a_rest_and_cost_what_they_cost_uncut() -> None:
+    till = Till()
+    worth = [RATE.msat(TARIFF.import_energy.exact_micro(Fraction(energy_wh))) for energy_wh in (300, 300, 299)]
+    assert [till.take(exact_msat) for exact_msat in worth] == [75_000, 75_000, 74_750]
