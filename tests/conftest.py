@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("bench", deadline=None, max_examples=60, derandomize=os.environ.get("CI") == "true")
@@ -18,3 +19,10 @@ def pytest_sessionstart() -> None:
     for made in (folder / "__pycache__").glob("*.nb?"):
         if made.stat().st_mtime < newest:
             made.unlink(missing_ok=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m nodes` reads no files without such tests: they are few, and each worker would import all others."""
+    if config.option.markexpr != "nodes" or not collection_path.name.startswith("test_"):
+        return None
+    return True if "mark.nodes" not in collection_path.read_text(encoding="utf-8") else None

@@ -222,7 +222,7 @@ class TestTheMainPlan:
     pytestmark = real_nodes
 
     def test_it_is_settled_on_real_nodes_where_the_station_says_so(self, tmp_path: Path) -> None:
-        document = run_plan("v2g_session", tmp_path, "--station", "emulated-lightning")
+        document = run_plan("v2g_session", tmp_path, "--station", str(asset("stations/emulated-lightning.yaml")))
         assert {test["status"] for test in document["tests"]} == {"PASS"}
         (run,) = (Path(run["folder"]) for run in document["runs"])
         told = read_session_network((run / "settlement" / "network.json").read_bytes(), where="network.json")

@@ -83,6 +83,29 @@ class Yard:
     def hold(self, energy_wh: int) -> Hold:
         return self.settlement.hold(quoted(self.settlement, import_wh=energy_wh, export_wh=0, available_s=0))
 
+    def release_until_known(self, hold: Hold) -> str:
+        """What `verify` says of the receipt, after as many calls as it took the nodes to see the last block."""
+        said: list[str] = []
+
+        def released() -> bool:
+            with contextlib.suppress(e.OutcomeUnknown):
+                said.append(self.release(hold))
+            return bool(said)
+
+        wait_until(released, limit_s=20, what="the nodes to know what became of the money")
+        return said[0]
+
+    def cancel_until_known(self, hold: Hold) -> str:
+        """The status of a hold that is cancelled by as many calls as above."""
+
+        def cancelled() -> bool:
+            with contextlib.suppress(e.OutcomeUnknown):
+                return self.settlement.cancel(hold.hold_id).status == "cancelled"
+            return False
+
+        wait_until(cancelled, limit_s=20, what="the nodes to know that the money is back")
+        return self.settlement.cancel(hold.hold_id).status
+
     def debt(self) -> Debt:
         (debt,) = self.settlement.debts()
         return debt
@@ -159,6 +182,13 @@ def begun(settlement: LightningSettlement, *, keysend: bool = False) -> Debt:
     return settlement.debts()[0]
 
 
+def paid(yard: Yard, name: str) -> bool:
+    """Pay once more, as a bench does whose node did not know yet."""
+    with contextlib.suppress(e.OutcomeUnknown):
+        return yard.settlement._cashier.pay(name).state is DebtState.PAID
+    return False
+
+
 class TestDustInAChannelClosedByForce:
     """Too small for an output of its own: it goes to the miner, and is told."""
 
@@ -172,7 +202,7 @@ class TestDustInAChannelClosedByForce:
         yard.network.mine(1)
         wait_until(lambda: yard.clients["ev_owner"].track(old).final, limit_s=20, what="the payment to fail")
         yard.network.reopen_channel("hub", "evse")
-        said = yard.release(hold)
+        said = yard.release_until_known(hold)
         debt = yard.debt()
         assert debt.state is DebtState.PAID
         assert debt.payment_hash != old
@@ -192,7 +222,7 @@ class TestDustInAChannelClosedByForce:
         assert yard.debt().state is DebtState.SETTLING
         yard.network.mine(1)
         yard.network.reopen_channel("hub", "evse")
-        yard.release(hold)
+        yard.release_until_known(hold)
         assert [(lost.owner, lost.msat) for lost in yard.debt().lost] == [(HUB, SMALL_MSAT)]
         yard.network.mine_until_resolved()
         assert yard.moved_msat()["van"] == -SMALL_MSAT - HUB_MSAT
@@ -217,7 +247,7 @@ class TestDustInAChannelClosedByForce:
         hold = yard.hold(SMALL_WH)
         yard.network.force_close(closer, "van" if closer == "hub" else "hub")
         yard.network.mine(1)
-        said = yard.release(hold)
+        said = yard.release_until_known(hold)
         debt = yard.debt()
         assert (debt.state, debt.fee_msat) == (DebtState.PAID, HUB_MSAT)
         assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
@@ -231,7 +261,7 @@ class TestDustInAChannelClosedByForce:
         hold = yard.hold(SMALL_WH)
         yard.network.force_close("van", "hub")
         yard.network.mine(1)
-        assert yard.settlement.cancel(hold.hold_id).status == "cancelled"
+        assert yard.cancel_until_known(hold) == "cancelled"
         debt = yard.debt()
         assert debt.state is DebtState.CANCELLED
         assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
@@ -258,7 +288,8 @@ class TestDustInAChannelClosedByForce:
         yard.network.mine(1)
         yard.network.resume("evse")
         yard.network.reopen_channel("hub", "van")
-        debt = yard.settlement._cashier.pay(debt.name)
+        wait_until(lambda: paid(yard, debt.name), limit_s=20, what="the payer's node to know what became of the money")
+        debt = yard.debt()
         assert debt.state is DebtState.PAID
         assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
         yard.network.mine_until_resolved()
@@ -285,7 +316,7 @@ class TestMoneyOnTheChain:
         yard.balanced()
         yard.network.mine_until_resolved()
         if yard.debt().state is not DebtState.PAID:
-            yard.release(hold)
+            yard.release_until_known(hold)
         assert (yard.debt().state, yard.debt().lost) == (DebtState.PAID, ())
         if "van" in {closer, other}:
             assert yard.moved_msat()["evse"] == LARGE_MSAT
@@ -303,7 +334,7 @@ class TestMoneyOnTheChain:
             yard.settlement.cancel(hold.hold_id)
         assert yard.debt().state is DebtState.CANCELLING
         yard.network.mine_until_resolved()
-        assert yard.settlement.cancel(hold.hold_id).status == "cancelled"
+        assert yard.cancel_until_known(hold) == "cancelled"
         assert yard.debt().lost == ()
         moved = yard.moved_msat()
         assert moved["evse"] <= 0  # no more than what its own sweep cost
@@ -326,7 +357,7 @@ class TestFaultsByName:
         except SettlementError:
             assert yard.debt().state in {DebtState.HELD, DebtState.SETTLING}
             fault.heal(scene)
-            yard.release(hold)
+            yard.release_until_known(hold)
         else:
             fault.heal(scene)
         assert yard.debt().state is DebtState.PAID

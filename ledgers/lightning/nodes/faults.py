@@ -32,7 +32,7 @@ from ledgers.lightning.nodes.chain import Chain
 from ledgers.lightning.nodes.fees import NORMAL_SAT_PER_VBYTE, FeeMarket
 from ledgers.lightning.nodes.lnd import LOCKED, Books, ChannelView, NodeCalls
 from ledgers.lightning.nodes.plan import CHAIN, CHANNEL_COST_SAT, NetworkPlan, Policy
-from ledgers.lightning.nodes.processes import Processes, log_tail, wait_until
+from ledgers.lightning.nodes.processes import Processes, is_frozen, log_tail, wait_until
 
 if TYPE_CHECKING:
     from ledgers.lightning.nodes.network import LightningNetwork
@@ -144,10 +144,11 @@ class BreakableNetwork(ABC):
         self._open_wallet_of(name)
 
     def pause(self, name: str) -> None:
-        """Freeze a node (SIGSTOP): connections stay, nothing is answered."""
-        self._require_running(name)
+        """Freeze a node (SIGSTOP): connections stay, nothing is answered. Returns when all of it stands still."""
+        pid = self._require_running(name)
         self._paused.add(name)
         self._processes.send(name, signal.SIGSTOP)
+        wait_until(lambda: is_frozen(pid), limit_s=_STOP_S, what=f"{name} to stand still")
 
     def resume(self, name: str) -> None:
         """Let a frozen node go on."""

@@ -232,6 +232,17 @@ def free_ports(count: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether SIGSTOP has stopped every thread of a process (Linux: /proc); one that has ended is not frozen."""
+    try:
+        states = [
+            task.read_text("utf-8").rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*/stat")
+        ]
+    except OSError:  # a thread has ended meanwhile
+        return False
+    return bool(states) and all(state == "T" for state in states)
+
+
 def connections_to(pid: int, port: int) -> int:
     """How many established TCP connections a process has to a port of this machine (Linux: /proc)."""
     own = set()
