@@ -99,6 +99,7 @@ class Chain:
         self._blocks = folder / BLOCKS_FILE
         self._kept: list[str] = []  # hashes of the blocks in that file
         self._next_coinbase = 1
+        self._transactions: dict[str, list[Mapping[str, object]]] = {}  # of blocks that were read, by hash
 
     # Blocks.
 
@@ -161,9 +162,8 @@ class Chain:
     def save(self) -> None:
         """Keep the blocks of the active chain that are not kept yet, and forget those that no longer belong to it."""
         with self._saving:
-            height = self.height()
-            hashes = cast("list[str]", self.batch("getblockhash", [(number,) for number in range(1, height + 1)]))
-            kept = self._kept[:height]
+            hashes = self._hashes()
+            kept = self._kept[: len(hashes)]
             while kept and kept[-1] != hashes[len(kept) - 1]:
                 kept.pop()
             new = cast("list[str]", self.batch("getblock", [(block, 0) for block in hashes[len(kept) :]]))
@@ -185,7 +185,7 @@ class Chain:
                 raise NodeFailed(
                     f"btcd took {height} of the {len(blocks)} blocks in {self._blocks}; build the network anew"
                 )
-            self._kept = cast("list[str]", self.batch("getblockhash", [(number,) for number in range(1, height + 1)]))
+            self._kept = self._hashes()
 
     # Money.
 
@@ -202,12 +202,9 @@ class Chain:
 
     def money(self) -> ChainMoney:
         """Add up every active block."""
-        height = self.height()
-        funded = fees = 0
-        hashes = self.batch("getblockhash", [(number,) for number in range(1, height + 1)])
-        for number, block in enumerate(self.batch("getblock", [(item, 2) for item in hashes]), 1):
-            coinbase, *others = _transactions(block)
-            fees += sum(_sat(out) for out in _outputs(coinbase)) - subsidy_sat(number)
+        funded = fees = height = 0
+        for height, (coinbase, *others) in enumerate(self._read(self._hashes()), 1):
+            fees += sum(_sat(out) for out in _outputs(coinbase)) - subsidy_sat(height)
             for transaction in others:
                 if _spends_true(transaction):
                     funded += sum(_sat(out) for out in _outputs(transaction) if not _is_miner(out))
@@ -217,16 +214,15 @@ class Chain:
     def books(self) -> ChainBooks:
         """Follow every coin through the active blocks and the mempool; raises NodeFailed when the tip moves meanwhile.
 
-        Reads the whole chain: about a second for a thousand blocks.
+        Reads the whole chain once, about a second for a thousand blocks, and after that what is new.
         """
-        height = self.height()
-        hashes = cast("list[str]", self.batch("getblockhash", [(number,) for number in range(1, height + 1)]))
-        blocks = self.batch("getblock", [(item, 2) for item in hashes])
+        hashes = self._hashes()
+        height, blocks = len(hashes), self._read(hashes)
         waiting = self.mempool()
         raws = self.batch("getrawtransaction", [(txid, 1) for txid in waiting])
         walk = _Walk()
-        for number, block in enumerate(blocks, 1):
-            walk.block(number, _transactions(block))
+        for number, transactions in enumerate(blocks, 1):
+            walk.block(number, transactions)
         walk.mempool([cast("Mapping[str, object]", raw) for raw in raws])
         if self.height() != height or self.block_hash(height) != hashes[-1]:
             raise NodeFailed("a block came while the chain was read; read it again")
@@ -243,6 +239,17 @@ class Chain:
             - sum(_sat(output) for output in _outputs(transaction))
             for txid, transaction in found.items()
         }
+
+    def _hashes(self) -> list[str]:
+        """Of the active blocks, from the first after the genesis block."""
+        return cast("list[str]", self.batch("getblockhash", [(number,) for number in range(1, self.height() + 1)]))
+
+    def _read(self, hashes: Sequence[str]) -> list[list[Mapping[str, object]]]:
+        """The transactions of these blocks; a block with this hash never changes, so it is asked for once."""
+        new = [item for item in hashes if item not in self._transactions]
+        for found, block in zip(new, self.batch("getblock", [(item, 2) for item in new]), strict=True):
+            self._transactions[found] = _transactions(block)
+        return [self._transactions[item] for item in hashes]
 
     # The wire.
 
