@@ -244,46 +244,6 @@ def test_a_v2g_stream_pays_the_vehicle_spontaneously(books: NodeBooks) -> None:
     assert books.msat("ev_owner") - before == 3 * 18_000 - 1_000  # a satoshi is left for the record
 
 
-# ------------------------------------------------------------------------------------------------------------- kills
-
-
-# At once: the attempt is registered and often in no channel yet. A tenth of a second later: the HTLC is on its way.
-@pytest.mark.parametrize("later_s", [0.0, 0.1])
-def test_twenty_payments_with_the_payer_killed_in_the_middle_are_each_made_once(
-    network: LightningNetwork, post_paid: NodeBooks, clients: dict[str, LndClient], later_s: float
-) -> None:
-    before = {account: quiet(client) for account, client in clients.items()}
-    states: list[PaymentState] = []
-
-    def kill_in_the_middle() -> None:
-        """Kill the payer's node as soon as it has the tenth payment under way."""
-        with LndClient(access(network, "van")) as watcher:
-            while not states:
-                debts = {debt.name: debt for debt in post_paid.settlement._journal.debts.copy().values()}
-                if "pay.p9" in debts:
-                    with contextlib.suppress(e.LndNotFound):
-                        states.append(watcher.track(debts["pay.p9"].payment_hash).state)
-        time.sleep(later_s)
-        network.kill("van")
-        network.start("van")
-
-    for number in range(20):
-        killer = threading.Thread(target=kill_in_the_middle)
-        if number == 9:
-            killer.start()
-        pay_until_made(post_paid.settlement, number)
-        if number == 9:
-            killer.join()
-            network.wait_ready()
-    assert states == [PaymentState.IN_FLIGHT]
-    after = {account: quiet(client) for account, client in clients.items()}
-    assert after["charging_station"] - before["charging_station"] == 20 * 100_000
-    assert before["ev_owner"] - after["ev_owner"] == 20 * 100_000
-    assert sum(after.values()) == sum(before.values())
-    hashes = [debt.payment_hash for debt in post_paid.settlement.debts()]
-    assert [clients["charging_station"].lookup_invoice(h).state for h in hashes] == [InvoiceState.SETTLED] * 20
-
-
 def pay_until_made(settlement: LightningSettlement, number: int) -> None:
     """What a program does whose node is away: the same payment again, until it is known."""
     end = time.monotonic() + 60
@@ -323,54 +283,95 @@ for number in range(20):
 """
 
 
-def test_twenty_payments_with_the_bench_killed_in_the_middle_are_each_made_once(
-    clients: dict[str, LndClient], parties: dict[str, NodeAccess], tmp_path: Path
-) -> None:
-    before = quiet(clients["charging_station"])
-    secret = json.dumps(
-        {name: (found.address, found.certificate_pem.decode(), found.macaroon_hex) for name, found in parties.items()}
-    )
-    root = str(Path(__file__).parents[2])
+class TestKilledInTheMiddle:
+    """Whoever dies, and is back before money expires: each payment is made once."""
 
-    def run() -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, root, str(tmp_path / "killed")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
+    # At once: the attempt is registered and often in no channel yet. A tenth of a second later: the HTLC is on its way.
+    @pytest.mark.parametrize("later_s", [0.0, 0.1])
+    def test_twenty_payments_with_the_payer_killed_in_the_middle_are_each_made_once(
+        self, network: LightningNetwork, post_paid: NodeBooks, clients: dict[str, LndClient], later_s: float
+    ) -> None:
+        before = {account: quiet(client) for account, client in clients.items()}
+        states: list[PaymentState] = []
+
+        def kill_in_the_middle() -> None:
+            """Kill the payer's node as soon as it has the tenth payment under way."""
+            with LndClient(access(network, "van")) as watcher:
+                while not states:
+                    debts = {debt.name: debt for debt in post_paid.settlement._journal.debts.copy().values()}
+                    if "pay.p9" in debts:
+                        with contextlib.suppress(e.LndNotFound):
+                            states.append(watcher.track(debts["pay.p9"].payment_hash).state)
+            time.sleep(later_s)
+            network.kill("van")
+            network.start("van")
+
+        for number in range(20):
+            killer = threading.Thread(target=kill_in_the_middle)
+            if number == 9:
+                killer.start()
+            pay_until_made(post_paid.settlement, number)
+            if number == 9:
+                killer.join()
+                network.wait_ready()
+        assert states == [PaymentState.IN_FLIGHT]
+        after = {account: quiet(client) for account, client in clients.items()}
+        assert after["charging_station"] - before["charging_station"] == 20 * 100_000
+        assert before["ev_owner"] - after["ev_owner"] == 20 * 100_000
+        assert sum(after.values()) == sum(before.values())
+        hashes = [debt.payment_hash for debt in post_paid.settlement.debts()]
+        assert [clients["charging_station"].lookup_invoice(h).state for h in hashes] == [InvoiceState.SETTLED] * 20
+
+    def test_twenty_payments_with_the_bench_killed_in_the_middle_are_each_made_once(
+        self, clients: dict[str, LndClient], parties: dict[str, NodeAccess], tmp_path: Path
+    ) -> None:
+        before = quiet(clients["charging_station"])
+        secret = json.dumps(
+            {
+                name: (found.address, found.certificate_pem.decode(), found.macaroon_hex)
+                for name, found in parties.items()
+            }
         )
-        assert child.stdin is not None
-        child.stdin.write(secret + "\n")
-        child.stdin.flush()
-        return child
+        root = str(Path(__file__).parents[2])
 
-    for wait_lines in (3, 4):
+        def run() -> subprocess.Popen[str]:
+            child = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, root, str(tmp_path / "killed")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=root,
+            )
+            assert child.stdin is not None
+            child.stdin.write(secret + "\n")
+            child.stdin.flush()
+            return child
+
+        for wait_lines in (3, 4):
+            child = run()
+            assert child.stdout is not None
+            for _ in range(wait_lines):
+                child.stdout.readline()
+            time.sleep(0.12)  # into the next payment
+            os.kill(child.pid, signal.SIGKILL)
+            child.communicate()
         child = run()
-        assert child.stdout is not None
-        for _ in range(wait_lines):
-            child.stdout.readline()
-        time.sleep(0.12)  # into the next payment
-        os.kill(child.pid, signal.SIGKILL)
-        child.communicate()
-    child = run()
-    out, _ = child.communicate(timeout=120)
-    assert child.returncode == 0
-    assert out.split()[-1] == "19"
-    assert quiet(clients["charging_station"]) - before == 20 * 100_000
+        out, _ = child.communicate(timeout=120)
+        assert child.returncode == 0
+        assert out.split()[-1] == "19"
+        assert quiet(clients["charging_station"]) - before == 20 * 100_000
 
-
-@pytest.mark.parametrize("name", ["evse", "van", "hub"])
-def test_a_hold_survives_the_death_of_any_node_and_is_settled_once(
-    network: LightningNetwork, books: NodeBooks, name: str
-) -> None:
-    before = books.msat("charging_station")
-    hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
-    network.kill(name)
-    network.start(name)
-    network.wait_ready()
-    books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
-    assert books.msat("charging_station") - before == 2 * EURO
+    @pytest.mark.parametrize("name", ["evse", "van", "hub"])
+    def test_a_hold_survives_the_death_of_any_node_and_is_settled_once(
+        self, network: LightningNetwork, books: NodeBooks, name: str
+    ) -> None:
+        before = books.msat("charging_station")
+        hold = books.settlement.hold(quoted(books.settlement, export_wh=0, available_s=0))
+        network.kill(name)
+        network.start(name)
+        network.wait_ready()
+        books.settlement.release(hold.hold_id, record=RECORD, verify=holds)
+        assert books.msat("charging_station") - before == 2 * EURO
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
