@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ledgers.lightning.nodes.plan import NetworkPlan
 
 _FIXTURE = "lightning_network"
+_HEAL_S = 30.0  # so long a network that a test has left may take until it is ready
 _AT_ONCE = 2  # networks that run in one process; each takes some 400 MB
 
 
@@ -49,25 +50,33 @@ class _Networks:
         self._open: dict[NetworkPlan, tuple[LightningNetwork, int]] = {}  # with the failures when it was opened
 
     def get(self, plan: NetworkPlan) -> LightningNetwork:
+        """A network of this plan in which everything is up; one that cannot be healed makes room for another."""
+        from ledgers.lightning.errors import LightningError  # noqa: PLC0415
         from ledgers.lightning.nodes.network import LightningNetwork  # noqa: PLC0415
 
         found = self._open.pop(plan, None)
-        if found is None:
-            if len(self._open) >= _AT_ONCE:
-                self._close(next(iter(self._open)))
-            network = LightningNetwork(plan, progress=self._progress)
-            network.open()
-            found = network, self._session.testsfailed
-        self._open[plan] = found
-        return found[0]
+        if found is not None:
+            self._open[plan] = found
+            try:
+                found[0].heal(limit_s=_HEAL_S)
+            except (LightningError, OSError):  # a folder may be gone, too
+                self._close(plan, keep=True)
+            else:
+                return found[0]
+        if len(self._open) >= _AT_ONCE:
+            self._close(next(iter(self._open)))
+        network = LightningNetwork(plan, progress=self._progress)
+        network.open()
+        self._open[plan] = network, self._session.testsfailed
+        return network
 
     def close(self) -> None:
         for plan in list(self._open):
             self._close(plan)
 
-    def _close(self, plan: NetworkPlan) -> None:
+    def _close(self, plan: NetworkPlan, *, keep: bool = False) -> None:
         network, failed_before = self._open.pop(plan)
-        network.close(keep=self._session.testsfailed > failed_before)
+        network.close(keep=keep or self._session.testsfailed > failed_before)
 
 
 @pytest.fixture(scope="session")
@@ -82,9 +91,7 @@ def _lightning_networks(request: pytest.FixtureRequest) -> Iterator[_Networks]:
 @pytest.fixture
 def lightning_network(lightning_plan: NetworkPlan, _lightning_networks: _Networks) -> LightningNetwork:
     """A network of real nodes in which everything is up, see `ledgers.lightning.nodes.network.LightningNetwork`."""
-    network = _lightning_networks.get(lightning_plan)
-    network.heal()
-    return network
+    return _lightning_networks.get(lightning_plan)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -200,6 +200,23 @@ class TestFaults:
         network.mine(2)
         network.wait_ready()
 
+    def test_a_node_whose_wallet_never_sees_the_new_chain_is_started_anew(
+        self, lightning_network: LightningNetwork, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        network = lightning_network
+        stuck = {network.process_id("van")}
+        truly = NodeCalls.is_synced_at
+
+        def is_synced_at(calls: NodeCalls, height: int) -> bool:
+            """As lnd says it when its rescan was answered on a connection that is gone."""
+            return truly(calls, height) and not (calls is network.calls("van") and network.process_id("van") in stuck)
+
+        monkeypatch.setattr(NodeCalls, "is_synced_at", is_synced_at)
+        monkeypatch.setattr(network_module, "_BLOCKS_TO_SYNC", 1)
+        network.restart("chain")
+        assert network.process_id("van") not in stuck
+        network.wait_ready()
+
     def test_a_paused_node_keeps_its_process_and_answers_when_it_goes_on(
         self, lightning_network: LightningNetwork
     ) -> None:

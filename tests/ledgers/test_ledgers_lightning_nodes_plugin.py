@@ -27,6 +27,18 @@ def test_that_fails(lightning_network):
     print("folder", lightning_network.folder)
     assert not lightning_network.names
 """
+BROKEN = """
+import shutil
+
+def test_a_node_loses_its_folder(lightning_network):
+    lightning_network.kill("van")
+    shutil.rmtree(lightning_network.folder / "nodes" / "van")
+    print("folder", lightning_network.folder)
+
+def test_the_next_test_gets_another_network(lightning_network):
+    assert all(channel.active for channel in lightning_network.calls("hub").channels())
+    print("folder", lightning_network.folder)
+"""
 OWN_PLAN = """
 import pytest
 from ledgers.lightning.nodes.plan import hub_and_spokes
@@ -60,6 +72,17 @@ def test_tests_share_a_healed_network_and_a_failure_shows_the_logs(tmp_path: Pat
     assert (folder / "nodes" / "hub" / "lnd.log").exists()
     assert f"the logs of the nodes are in {folder}" in told
     shutil.rmtree(folder)
+
+
+def test_a_network_that_cannot_be_healed_is_replaced_and_its_folder_kept(tmp_path: Path) -> None:
+    (tmp_path / "test_project.py").write_text(BROKEN)
+    told = run_pytest(tmp_path, "-s")
+    assert "2 passed" in told
+    broken, other = (Path(line.partition("folder ")[2]) for line in told.splitlines() if "folder " in line)
+    assert broken != other
+    assert (broken / "nodes" / "hub" / "lnd.log").exists()
+    assert not other.exists()
+    shutil.rmtree(broken)
 
 
 def test_two_workers_have_a_network_each(tmp_path: Path) -> None:

@@ -210,10 +210,11 @@ class BreakableNetwork(ABC):
             _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
-    def heal(self) -> None:
+    def heal(self, *, limit_s: float | None = None) -> None:
         """End every fault: let paused nodes go on, start stopped ones, calm the fees, connect peers, wait until ready.
 
-        Money stays where it is. A node whose disk was full is started anew, because it may have given up inside.
+        Raises as `wait_ready`, with its limit, when that does not help. Money stays where it is. A node whose disk was
+        full is started anew, because it may have given up inside.
         """
         for name in sorted(self._paused):
             self.resume(name)
@@ -228,7 +229,7 @@ class BreakableNetwork(ABC):
         self._in_parallel([name for name in self.names if self._processes.pid(name) is None], self.start)
         self._in_parallel([name for name in self.names if self.calls(name).state() == LOCKED], self.unlock)
         self._connect_all()
-        self.wait_ready()
+        self.wait_ready(limit_s=limit_s)
 
     def close_channel(self, name: str, peer: str, *, force: bool = False) -> str:
         """Begin to close the channel between two nodes from the side of `name`; returns the id of its transaction."""
