@@ -11,7 +11,9 @@ to the first block. The mempool of a btcd that stops is lost, on every chain.
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import http.client
+import ipaddress
 import json
 import secrets
 import ssl
@@ -21,6 +23,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from ledgers.lightning.errors import NodeFailed
 
@@ -380,6 +387,29 @@ def chain_options(*, port: int, user: str, password: str) -> list[str]:
         "blockmaxweight=3996000",
         "debuglevel=info",
     ]
+
+
+def new_certificate() -> tuple[str, str]:
+    """A certificate for btcd and its key (PEM), for ten years, as it would make one itself, but of curve P-256.
+
+    btcd takes P-521, whose handshake costs both ends some milliseconds, and there is one for every call.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "btcd of a test network")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(here, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), secret.decode()
 
 
 def new_password() -> str:

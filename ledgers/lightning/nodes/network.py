@@ -36,7 +36,7 @@ from typing import Self, TypeVar
 
 from ledgers.lightning.errors import LightningError, NodeFailed, NodeTimeout
 from ledgers.lightning.nodes.build import Programs, Progress, build_programs, cache_folder
-from ledgers.lightning.nodes.chain import FIRST_BLOCKS, Chain, chain_options, new_password
+from ledgers.lightning.nodes.chain import FIRST_BLOCKS, Chain, chain_options, new_certificate, new_password
 from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.faults import BreakableNetwork, ForcedClose
 from ledgers.lightning.nodes.fees import NORMAL_SAT_PER_VBYTE, FeeMarket
@@ -464,6 +464,10 @@ class LightningNetwork(BreakableNetwork):
                 (self._chain_port,) = free_ports(1)
                 options = chain_options(port=self._chain_port, user="v2gbench", password=self._password)
                 _write_private(self._chain_folder / "btcd.conf", "\n".join(options) + "\n")
+                if not (self._chain_folder / "rpc.cert").exists():
+                    certificate, secret = new_certificate()
+                    _write_private(self._chain_folder / "rpc.key", secret)
+                    _write_private(self._chain_folder / "rpc.cert", certificate)
                 self._chain = Chain(self._chain_folder, port=self._chain_port, user="v2gbench", password=self._password)
             self._processes.start(
                 CHAIN,

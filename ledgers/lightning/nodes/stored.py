@@ -19,7 +19,7 @@ from ledgers.lightning.nodes.chain import BLOCKS_FILE
 from ledgers.lightning.nodes.disk import disk_refused
 from ledgers.lightning.nodes.plan import CHAIN
 
-STORE_FORMAT = 1  # higher when a network that is kept would be made otherwise now
+STORE_FORMAT = 2  # higher when a network that is kept would be made otherwise now
 OLDEST_S = 7 * 24 * 3600.0
 _LEFT_OUT = shutil.ignore_patterns("lnd.log", "lnd.conf", "tls.*")
 
