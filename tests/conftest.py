@@ -23,6 +23,6 @@ def pytest_sessionstart() -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """`-m nodes` reads no files without such tests: they are few, and each worker would import all others."""
-    if config.option.markexpr != "nodes" or not collection_path.name.startswith("test_"):
+    if config.option.markexpr not in {"nodes", "nodes and not long"} or not collection_path.name.startswith("test_"):
         return None
     return True if "mark.nodes" not in collection_path.read_text(encoding="utf-8") else None

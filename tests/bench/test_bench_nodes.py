@@ -294,7 +294,9 @@ class TestCommandLine:
         assert json.loads(ended.stdout) == {"ended": "depot", "running": []}
         assert v2gbench_nodes("status", "depot").returncode == BAD_INPUT
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize(
+        "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.long)]
+    )
     def test_a_network_in_the_foreground_ends_in_order_with_a_signal(
         self, network_file: Path, number: signal.Signals
     ) -> None:

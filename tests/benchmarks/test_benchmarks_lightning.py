@@ -24,6 +24,7 @@ def test_programs_that_cannot_be_built_are_one_sentence_and_exit_code_1(
 
 
 @pytest.mark.nodes
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_lightning_prints_figures_of_payments_that_were_made(

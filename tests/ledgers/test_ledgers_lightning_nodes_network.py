@@ -360,6 +360,7 @@ class TestLife:
         assert network.process_id("good") is None
         assert not running_in(tmp_path / "run")
 
+    @pytest.mark.long
     def test_seeds_decide_keys_and_a_stored_network_starts_with_the_same(self, tmp_path: Path) -> None:
         cache, programs = tmp_path / "cache", build_programs()
         keys = []
@@ -373,6 +374,7 @@ class TestLife:
         assert keys[0] == keys[1] != keys[2]
         assert list((cache / "runs").iterdir()) == []
 
+    @pytest.mark.long
     def test_a_damaged_stored_network_is_built_anew(self, tmp_path: Path) -> None:
         cache, programs = tmp_path / "cache", build_programs()
         with LightningNetwork(SMALL, cache=cache, programs=programs):

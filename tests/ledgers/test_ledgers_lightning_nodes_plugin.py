@@ -85,6 +85,7 @@ def test_a_network_that_cannot_be_healed_is_replaced_and_its_folder_kept(tmp_pat
     shutil.rmtree(broken)
 
 
+@pytest.mark.long
 def test_two_workers_have_a_network_each(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(OWN_PLAN)
     (tmp_path / "test_project.py").write_text(

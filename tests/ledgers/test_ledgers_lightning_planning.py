@@ -288,7 +288,7 @@ def carried(clients: dict[str, LndClient], transfers: Sequence[Transfer]) -> tup
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 class TestRealNodes:
-    @pytest.mark.parametrize("first", ["import", "export"])
+    @pytest.mark.parametrize("first", ["import", pytest.param("export", marks=pytest.mark.long)])
     def test_a_planned_network_carries_the_worst_orders_and_then_is_dry(self, first: str) -> None:
         opener = VehicleOpener.HUB if first == "import" else VehicleOpener.VEHICLE
         plan = plan_network(replace(SMALL, vehicle_opener=opener))
