@@ -123,7 +123,8 @@ def _ask(network: LightningNetwork) -> Snapshot:
     channels: dict[str, tuple[ChannelView, ...]] = {}
     for name in filter(partial(answers, network), network.names):
         try:
-            balance, views = history.balance(network.calls(name)), network.calls(name).channels()
+            views = network.calls(name).channels()  # before the balance: what is in no channel here is counted in it
+            balance = history.balance(network.calls(name))
         except LightningError:  # it went away between two questions, so it is told as away
             continue
         balances[name], channels[name] = balance, views
