@@ -326,6 +326,15 @@ class BreakableNetwork(ABC):
             if not dead or time.monotonic() >= end:
                 return dead
 
+    def missing_channels(self) -> tuple[tuple[str, str], ...]:
+        """Openers and peers of the plan without an open channel: lnd closes one itself when an HTLC's time is over."""
+        open_to = {name: {channel.peer_key for channel in self.calls(name).channels()} for name in self.names}
+        return tuple(
+            (channel.opener, channel.peer)
+            for channel in self.plan.channels
+            if self._node(channel.peer).public_key not in open_to[channel.opener]
+        )
+
     def replace_channels(self, dead: Sequence[tuple[str, str]]) -> None:
         """Close channels of the plan by force, wait for their money, open them anew; holds elsewhere may expire."""
         for opener, peer in dead:

@@ -254,13 +254,16 @@ class LightningNetwork(BreakableNetwork):
     def wait_ready(self, *, limit_s: float | None = None) -> None:
         """Return when every running node is synced, and every channel between running nodes is active and known.
 
+        A node without a channel is not told about those of others, so it need not know them.
+
         Raises NodeTimeout or NodeFailed with what is missing and the last lines of that node's log.
         """
         running = self._running()
         limit = time.monotonic() + (self.ready_s if limit_s is None else limit_s)
         opened = self._in_parallel(running, lambda name: self._wait_active(name, running, limit))
         channels = frozenset().union(*opened)
-        self._in_parallel(running, lambda name: self._wait_graph(name, channels, limit))
+        told = [name for name, own in zip(running, opened, strict=True) if own]
+        self._in_parallel(told, lambda name: self._wait_graph(name, channels, limit))
 
     def wait_synced(self, *, limit_s: float | None = None) -> None:
         """Return when every running node that is not paused has seen the best block."""
