@@ -221,7 +221,10 @@ class TestDustInAChannelClosedByForce:
             yard.release(hold)
         assert yard.debt().state is DebtState.SETTLING
         yard.network.mine(1)
+        assert yard.network.missing_channels() == (("hub", "evse"),)
+        yard.network.wait_ready()  # the payee's node cannot know channels that nobody tells it
         yard.network.reopen_channel("hub", "evse")
+        assert yard.network.missing_channels() == ()
         yard.release_until_known(hold)
         assert [(lost.owner, lost.msat) for lost in yard.debt().lost] == [(HUB, SMALL_MSAT)]
         yard.network.mine_until_resolved()
