@@ -10,7 +10,7 @@ from bench.keywords.component import Component, keyword
 from bench.keywords.opened import Phase
 from bench.keywords.quantities import NO_DURATION, Duration, Power
 from bench.keywords.robot_face import say
-from bench.session import GridOrder
+from bench.session import GridOrder, SessionPlan
 from drivers.errors import ConfigError
 
 LONGEST_SESSION = Duration(7 * 24 * 3600.0)  # of the remuneration contract's baseline
@@ -41,7 +41,8 @@ class SessionKeywords(Component):
     def start_session(self, lasts: Duration, baseline: Power = _NOTHING) -> None:
         """Begin energy transfer at 0 W, and declare on the ledger what the vehicle would draw without orders.
 
-        `lasts` is the length of the schedule that `Follow Grid Orders` follows; `baseline` its power (+ charges).
+        `lasts` is the length of the schedule that `Follow Grid Orders` follows; `baseline` its power (+ charges). Over
+        Lightning it fails, and transfer does not begin, when the schedule could not be paid for.
         """
         self._must_be(Phase.PLUGGED, "a session starts once the vehicle is plugged in, and only once")
         if not lasts:
@@ -49,9 +50,12 @@ class SessionKeywords(Component):
         if lasts > LONGEST_SESSION:
             raise ConfigError(f"a session of {lasts} is longer than the {LONGEST_SESSION} that a baseline may cover")
         opened = self.bench.opened
+        duration_s, baseline_w = float(lasts), float(baseline)
+        planned = SessionPlan(name=opened.session.plan.name, duration_s=duration_s, baseline_w=baseline_w)
+        opened.session.require_liquidity(planned)  # before anything is energised
         opened.phase = Phase.TRANSFER
         opened.runner.start()
-        opened.session.schedule(duration_s=float(lasts), baseline_w=float(baseline))
+        opened.session.schedule(duration_s=duration_s, baseline_w=baseline_w)
         opened.acted()
 
     @keyword("session", "order")

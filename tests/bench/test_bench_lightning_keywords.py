@@ -16,9 +16,13 @@ from bench.assets import asset
 from bench.keywords import BenchLibrary, keywords
 from bench.keywords.certification import ExpectedVerdict, ForgedDirection
 from bench.keywords.money import Amount
+from bench.keywords.opened import Phase
 from bench.keywords.quantities import Duration, Energy, Power
+from bench.pipeline import CertifiedSession
+from bench.session import SessionPlan, SessionRunner
 from bench.station import load_station, plan_document
 from drivers.errors import ConfigError, NotOpenError
+from ledgers.errors import SettlementError
 from ledgers.lightning.session_network import read_session_network
 from ledgers.verify import verify_certificate
 
@@ -121,6 +125,24 @@ class TestWithoutNodes:
                 getattr(library, name)(*arguments)
             assert NEEDS_NODES in str(refused.value), name
             assert "stations/emulated-lightning.yaml" in str(refused.value)
+
+    def test_a_schedule_that_cannot_be_paid_for_is_refused_before_transfer_begins(
+        self, library: BenchLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        library.open_station(write_station(tmp_path, "emulated"))
+        library.plug_in_vehicle()
+
+        def refuse(_session: CertifiedSession, plan: SessionPlan) -> None:
+            raise SettlementError(f"{plan.duration_s:g} s at {plan.baseline_w:g} W could not be paid")
+
+        monkeypatch.setattr(CertifiedSession, "require_liquidity", refuse)
+        monkeypatch.setattr(SessionRunner, "start", lambda _runner: pytest.fail("transfer began"))
+        with pytest.raises(SettlementError, match="120 s at 4000 W could not be paid"):
+            library.start_session(Duration(120.0), Power(4000.0))
+        assert library.bench.opened.phase is Phase.PLUGGED
+        monkeypatch.undo()
+        library.start_session(Duration(120.0), Power(4000.0))
+        assert library.bench.opened.phase is Phase.TRANSFER
 
     def test_a_record_is_settled_in_steps_and_a_forged_one_not_at_all(
         self, library: BenchLibrary, tmp_path: Path
