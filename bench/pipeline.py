@@ -178,16 +178,17 @@ class CertifiedSession:
         for order in self.plan.orders:
             desk.announce(order, start_utc_s + order.start_s)
 
-    def schedule(self, *, duration_s: float, baseline_w: float) -> None:
-        """Give the running session a schedule without orders yet, and declare its baseline on the ledger.
-
-        Raises SettlementError when it could not be paid for; then the old schedule stays.
-        """
-        _, desk, runner = self._opened()
+    def payable_plan(self, *, duration_s: float, baseline_w: float) -> SessionPlan:
+        """A schedule without orders yet, before energy transfer; raises SettlementError when it could not be paid."""
         plan = SessionPlan(name=self.plan.name, duration_s=duration_s, baseline_w=baseline_w)
         self.require_liquidity(plan)
+        return plan
+
+    def schedule(self, plan: SessionPlan) -> None:
+        """Give the running session a schedule of `payable_plan`, and declare its baseline on the ledger."""
+        _, desk, runner = self._opened()
         self.plan = runner.plan = plan
-        desk.declare_baseline(runner.transfer_utc_s, duration_s, baseline_w)
+        desk.declare_baseline(runner.transfer_utc_s, plan.duration_s, plan.baseline_w)
 
     def announce_order(self, order: GridOrder) -> None:
         """Put one more grid order on the ledger and into the schedule of the running session.

@@ -10,7 +10,7 @@ from bench.keywords.component import Component, keyword
 from bench.keywords.opened import Phase
 from bench.keywords.quantities import NO_DURATION, Duration, Power
 from bench.keywords.robot_face import say
-from bench.session import GridOrder, SessionPlan
+from bench.session import GridOrder
 from drivers.errors import ConfigError
 
 LONGEST_SESSION = Duration(7 * 24 * 3600.0)  # of the remuneration contract's baseline
@@ -50,12 +50,10 @@ class SessionKeywords(Component):
         if lasts > LONGEST_SESSION:
             raise ConfigError(f"a session of {lasts} is longer than the {LONGEST_SESSION} that a baseline may cover")
         opened = self.bench.opened
-        duration_s, baseline_w = float(lasts), float(baseline)
-        planned = SessionPlan(name=opened.session.plan.name, duration_s=duration_s, baseline_w=baseline_w)
-        opened.session.require_liquidity(planned)  # before anything is energised
+        plan = opened.session.payable_plan(duration_s=float(lasts), baseline_w=float(baseline))
         opened.phase = Phase.TRANSFER
         opened.runner.start()
-        opened.session.schedule(duration_s=duration_s, baseline_w=baseline_w)
+        opened.session.schedule(plan)
         opened.acted()
 
     @keyword("session", "order")

@@ -774,9 +774,9 @@ def test_a_schedule_that_comes_later_is_judged_when_it_comes(emulated: Change, n
         session.runner.plug_in()
         session.runner.start()
         with pytest.raises(SettlementError, match="ev_owner could not pay charging_station for its import_energy"):
-            session.schedule(duration_s=200 * 3600.0, baseline_w=9000.0)
+            session.schedule(session.payable_plan(duration_s=200 * 3600.0, baseline_w=9000.0))
         assert session.plan.duration_s == 60.0
-        session.schedule(duration_s=900.0, baseline_w=6000.0)
+        session.schedule(session.payable_plan(duration_s=900.0, baseline_w=6000.0))
         with pytest.raises(SettlementError, match="aggregator could not pay ev_owner for its v2g_energy"):
             session.announce_order(order)
         assert session.plan.orders == ()

@@ -71,7 +71,7 @@ def test_a_schedule_may_grow_while_the_session_runs(emulated: Change) -> None:
         runner = session.runner
         runner.plug_in()
         runner.start()
-        session.schedule(duration_s=60.0, baseline_w=1000.0)
+        session.schedule(session.payable_plan(duration_s=60.0, baseline_w=1000.0))
         runner.follow(10.0)
         session.announce_order(order("late", 20.0))
         runner.follow()
@@ -89,7 +89,7 @@ def test_orders_that_come_too_late_or_overlap_are_refused_and_leave_the_schedule
     with CertifiedSession(emulated(), EMPTY) as session:
         session.runner.plug_in()
         session.runner.start()
-        session.schedule(duration_s=60.0, baseline_w=1000.0)
+        session.schedule(session.payable_plan(duration_s=60.0, baseline_w=1000.0))
         session.runner.follow(10.0)
         session.announce_order(order("one", 20.0))
         with pytest.raises(ConfigError, match="order 'past' begins in the past; announce it before it begins"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -31,6 +32,8 @@ from ledgers.lightning.verify import LightningPart, check_lightning
 from ledgers.ports import Hold
 from ledgers.tariff import load_tariff
 from tests.ledgers.contract_settlement import IDENTITY, RECORD, WALL_UTC_S, holds, quoted
+
+T = TypeVar("T")
 
 EXAMPLE = Path(__file__).parents[2] / "tariffs" / "example.yaml"
 PLAN = hub_and_spokes("faulty", spokes=["van", "evse"], hub_policy=Policy(time_lock_delta=24))
@@ -65,6 +68,19 @@ def clients(network: LightningNetwork) -> Iterator[dict[str, LndClient]]:
         client.close()
 
 
+def until_known(attempt: Callable[[], T]) -> T:
+    """What a call gives, made again while a node does not know yet what became of the money."""
+    given: list[T] = []
+
+    def known() -> bool:
+        with contextlib.suppress(e.OutcomeUnknown):
+            given.append(attempt())
+        return bool(given)
+
+    wait_until(known, limit_s=20, what="the nodes to know what became of the money")
+    return given[0]
+
+
 @dataclass
 class Yard:
     """A network in order, and a settlement on it."""
@@ -85,26 +101,11 @@ class Yard:
 
     def release_until_known(self, hold: Hold) -> str:
         """What `verify` says of the receipt, after as many calls as it took the nodes to see the last block."""
-        said: list[str] = []
-
-        def released() -> bool:
-            with contextlib.suppress(e.OutcomeUnknown):
-                said.append(self.release(hold))
-            return bool(said)
-
-        wait_until(released, limit_s=20, what="the nodes to know what became of the money")
-        return said[0]
+        return until_known(lambda: self.release(hold))
 
     def cancel_until_known(self, hold: Hold) -> str:
         """The status of a hold that is cancelled by as many calls as above."""
-
-        def cancelled() -> bool:
-            with contextlib.suppress(e.OutcomeUnknown):
-                return self.settlement.cancel(hold.hold_id).status == "cancelled"
-            return False
-
-        wait_until(cancelled, limit_s=20, what="the nodes to know that the money is back")
-        return self.settlement.cancel(hold.hold_id).status
+        return until_known(lambda: self.settlement.cancel(hold.hold_id).status)
 
     def debt(self) -> Debt:
         (debt,) = self.settlement.debts()
@@ -158,10 +159,8 @@ def yard(network: LightningNetwork, clients: dict[str, LndClient], tmp_path: Pat
         yield Yard(network, clients, settlement, audit(network), len(network.replaced))
     network.heal()
     network.mine_until_resolved()
-    open_keys = {channel.peer_key for channel in network.calls("hub").channels()}
-    for spoke in ("van", "evse"):
-        if network.address(spoke).public_key not in open_keys:
-            network.reopen_channel("hub", spoke)
+    for hub, spoke in network.missing_channels():
+        network.reopen_channel(hub, spoke)
 
 
 def begun(settlement: LightningSettlement, *, keysend: bool = False) -> Debt:
@@ -180,13 +179,6 @@ def begun(settlement: LightningSettlement, *, keysend: bool = False) -> Debt:
     if not keysend:
         settlement._cashier._invoiced(debt)
     return settlement.debts()[0]
-
-
-def paid(yard: Yard, name: str) -> bool:
-    """Pay once more, as a bench does whose node did not know yet."""
-    with contextlib.suppress(e.OutcomeUnknown):
-        return yard.settlement._cashier.pay(name).state is DebtState.PAID
-    return False
 
 
 class TestDustInAChannelClosedByForce:
@@ -291,8 +283,7 @@ class TestDustInAChannelClosedByForce:
         yard.network.mine(1)
         yard.network.resume("evse")
         yard.network.reopen_channel("hub", "van")
-        wait_until(lambda: paid(yard, debt.name), limit_s=20, what="the payer's node to know what became of the money")
-        debt = yard.debt()
+        debt = until_known(lambda: yard.settlement._cashier.pay(debt.name))
         assert debt.state is DebtState.PAID
         assert [(lost.owner, lost.msat) for lost in debt.lost] == [("ev_owner", SMALL_MSAT + HUB_MSAT)]
         yard.network.mine_until_resolved()

@@ -106,7 +106,7 @@ class Chain:
         self._blocks = folder / BLOCKS_FILE
         self._kept: list[str] = []  # hashes of the blocks in that file
         self._next_coinbase = 1
-        self._transactions: dict[str, list[Mapping[str, object]]] = {}  # of blocks that were read, by hash
+        self._known: dict[str, list[Mapping[str, object]]] = {}  # of blocks that were read, by hash
 
     # Blocks.
 
@@ -253,10 +253,10 @@ class Chain:
 
     def _read(self, hashes: Sequence[str]) -> list[list[Mapping[str, object]]]:
         """The transactions of these blocks; a block with this hash never changes, so it is asked for once."""
-        new = [item for item in hashes if item not in self._transactions]
+        new = [item for item in hashes if item not in self._known]
         for found, block in zip(new, self.batch("getblock", [(item, 2) for item in new]), strict=True):
-            self._transactions[found] = _transactions(block)
-        return [self._transactions[item] for item in hashes]
+            self._known[found] = _transactions(block)
+        return [self._known[item] for item in hashes]
 
     # The wire.
 
